@@ -1,0 +1,1 @@
+"""Mixed-integer optimisation for structured pruning of neural networks."""

@@ -1,0 +1,1 @@
+"""Which channels are tied, what each costs, and their physical removal."""
