@@ -1,0 +1,1 @@
+"""Files, progress and provenance: small helpers shared by all rooms."""
