@@ -1,0 +1,92 @@
+"""Proximal operator of the boxed perspective term on groups scattered over one flat vector."""
+
+import torch
+from torch import Tensor
+
+from mipprune.perspective._checks import (
+    Coefficient,
+    Term,
+    as_coefficient,
+    reject,
+    require_broadcast,
+    wide_dtype,
+)
+from mipprune.perspective._prox import Pieces, cubic_root, entry_pieces, step_findings
+from mipprune.perspective._segments import SegmentLayout, as_layout, prepare_segments
+
+
+@torch.no_grad()
+def segment_prox(
+    flat: Tensor,
+    segment: Tensor | SegmentLayout,
+    n_segments: int | None,
+    step: Coefficient,
+    a: Coefficient,
+    b: Coefficient,
+    big_m: Coefficient,
+    *,
+    check: bool = True,
+) -> Tensor:
+    """Proximal operator of groups packed into a flat vector: :func:`term_prox` on each group.
+
+    The set of entries at their bounds only shrinks while y grows from 0, so solving for
+    the set in hand and dropping the entries that come loose reaches the solution from
+    below in finitely many rounds, commonly fewer than ten. Not differentiable.
+
+    Parameters
+    ----------
+    flat, segment, n_segments, a, b, big_m, check
+        As in :func:`segment_terms`.
+    step : float or Tensor, (n_segments,)
+        Step tau > 0.
+
+    Returns
+    -------
+    Tensor, (N,), dtype of ``flat``
+
+    Raises
+    ------
+    InputError
+        As :func:`segment_terms`, and for steps that are not positive and finite.
+    """
+    layout = as_layout(segment, n_segments)
+    term = prepare_segments("flat", flat, layout, a, b, big_m, check, entry_dtype=wide_dtype(flat))
+    tau = as_coefficient("step", step, term.a)
+    require_broadcast("step", tau, torch.Size([layout.n_segments]), "one step per group")
+    if check:
+        reject(step_findings(tau))
+    tau = tau.expand(layout.n_segments)
+    x, gate = _segment_solve(term, tau, layout)
+    point = term.w / layout.spread(x)
+    point = torch.maximum(torch.minimum(point, term.big_m), -term.big_m)
+    return (layout.spread(gate) * point).to(flat.dtype)
+
+
+def _segment_solve(term: Term, tau: Tensor, layout: SegmentLayout) -> tuple[Tensor, Tensor]:
+    """Return the optimal shifted indicator and the optimal indicator of every group."""
+    values = term.w.to(term.a.dtype)
+    magnitude = values.abs()
+    columns = Term(values, layout.spread(term.a), term.b, term.big_m)
+    pieces = entry_pieces(columns, layout.spread(tau))
+    shift = 2 * term.a * tau
+    x, held = shift, None
+    opened = torch.zeros_like(x, dtype=torch.bool)
+    while True:
+        at_bound = magnitude > term.big_m * layout.spread(x)
+        count = int(at_bound.sum())
+        if count == held:
+            break
+        sums = Pieces(
+            layout.total(torch.where(at_bound, 0, pieces.ridge)),
+            layout.total(torch.where(at_bound, pieces.level, 0)),
+            layout.total(torch.where(at_bound, pieces.slope, 0)),
+        )
+        if held is None:
+            opened = (sums.at(shift) > term.b) | (term.b == 0)
+        # The piece of a larger set lies below G to its right: its root is not beyond G's.
+        reaches_one = sums.at(shift + 1) >= term.b
+        root = torch.where(reaches_one, shift + 1, cubic_root(sums, term.b, shift + 1))
+        x, held = torch.where(opened, torch.maximum(root, x), shift), count
+    full = opened & (x >= shift + 1)
+    gate = torch.where(full, 1, torch.where(opened, (x - shift).clamp(0, 1), 0))
+    return x, gate

@@ -1,0 +1,314 @@
+"""The perspective term on groups scattered over one flat vector.
+
+A network's regularised weights are packed into one vector; an index says to which group
+each entry belongs. Entries of a group that lie side by side form a run; runs are reduced
+by one segmented kernel each, and the far fewer runs are then combined into groups, so
+that the number of kernels does not depend on the number of layers or groups.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mipprune.errors import InputError
+from mipprune.perspective._checks import (
+    Coefficient,
+    Term,
+    as_coefficient,
+    bound_findings,
+    coefficient_findings,
+    computing_dtype,
+    reject,
+    require_broadcast,
+    require_float,
+    wide_dtype,
+)
+from mipprune.perspective._closed_form import CASE_BOUND, CASE_NORM, CASE_RIDGE, group_ratio
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentLayout:
+    """Where the groups lie in a flat vector; build it once with :meth:`from_index`.
+
+    Attributes
+    ----------
+    segment : Tensor, (N,), int64
+        Group of each entry.
+    n_segments : int
+        Number of groups; groups without entries are allowed.
+    run_lengths : Tensor, (R,), int64
+        Lengths of the maximal runs of neighbouring entries of one group.
+    run_segment : Tensor, (R,), int64
+        Group of each run.
+    one_run_each : bool
+        Whether the runs are the groups, in order.
+    """
+
+    segment: Tensor
+    n_segments: int
+    run_lengths: Tensor
+    run_segment: Tensor
+    one_run_each: bool
+
+    @classmethod
+    def from_index(cls, segment: Tensor, n_segments: int) -> "SegmentLayout":
+        """Find the runs of a group index.
+
+        Parameters
+        ----------
+        segment : Tensor, (N,), int64
+            Group of each entry, in 0 .. n_segments - 1; any order.
+        n_segments : int
+            Number of groups.
+
+        Raises
+        ------
+        InputError
+            Wrong type, shape or dtype, or an index out of range.
+        """
+        if not isinstance(segment, Tensor) or segment.dim() != 1 or segment.dtype != torch.int64:
+            raise InputError("segment must be a one-dimensional int64 tensor, a group per entry")
+        if isinstance(n_segments, bool) or not isinstance(n_segments, int) or n_segments < 1:
+            raise InputError(f"n_segments is {n_segments!r}; expected a positive integer")
+        reject(
+            (
+                (segment < 0) | (segment >= n_segments),
+                f"segment leaves the range 0..{n_segments - 1}",
+            )
+        )
+        runs, lengths = torch.unique_consecutive(segment, return_counts=True)
+        every = torch.arange(n_segments, device=segment.device)
+        return cls(segment, n_segments, lengths, runs, torch.equal(runs, every))
+
+    def to(self, device: torch.device | str) -> "SegmentLayout":
+        """Return the layout on another device."""
+        return SegmentLayout(
+            self.segment.to(device),
+            self.n_segments,
+            self.run_lengths.to(device),
+            self.run_segment.to(device),
+            self.one_run_each,
+        )
+
+    def total(self, entries: Tensor) -> Tensor:
+        """Sum (N,) entries over each group; (n_segments,)."""
+        if entries.numel() == 0:
+            return entries.new_zeros(self.n_segments)
+        sums = torch.segment_reduce(entries, "sum", lengths=self.run_lengths, unsafe=True)
+        if self.one_run_each:
+            return sums
+        return sums.new_zeros(self.n_segments).index_add_(0, self.run_segment, sums)
+
+    def largest(self, entries: Tensor) -> Tensor:
+        """Return the largest of zero and the (N,) entries of each group; (n_segments,)."""
+        floor = entries.new_zeros(self.n_segments)
+        if entries.device.type == "cpu" or entries.numel() == 0:
+            # Measured: three times as fast on a CPU as the segmented maximum.
+            return floor.scatter_reduce_(0, self.segment, entries, "amax")
+        peaks = torch.segment_reduce(entries, "max", lengths=self.run_lengths, unsafe=True)
+        if self.one_run_each:
+            return peaks
+        return floor.scatter_reduce_(0, self.run_segment, peaks, "amax")
+
+    def spread(self, groups: Tensor) -> Tensor:
+        """Give every entry the number of its group; (n_segments,) -> (N,)."""
+        return groups.index_select(0, self.segment)
+
+
+class SegmentTerms(NamedTuple):
+    """Values (differentiable), optimal indicators and cases (1, 2, 3) of the groups."""
+
+    value: Tensor
+    indicator: Tensor
+    case: Tensor
+
+
+class _Groups(NamedTuple):
+    """Per-group numbers: results, and the two factors of the analytic gradient."""
+
+    value: Tensor
+    indicator: Tensor
+    case: Tensor
+    radial: Tensor
+    corner: Tensor
+
+
+def _solve_groups(square: Tensor, limit: Tensor, a: Tensor, b: Tensor) -> _Groups:
+    """Project out y from ||w||^2 and max|w|/M of each group.
+
+    The gradient is ``radial * w_i``, plus ``corner * sign(w_i) / M_i`` shared among the
+    entries that attain the limit.
+    """
+    norm = square.sqrt()
+    free = group_ratio(a, b) * norm
+    zero = (norm == 0) & (limit == 0)
+    ridge = ((free >= 1) | (b == 0)) & ~zero
+    full = (limit > 1) | ridge
+    level = torch.where(full, 1, torch.maximum(free, limit).clamp(max=1))
+    safe = torch.where(level > 0, level, torch.ones_like(level))
+    slope = norm / safe
+    value = torch.where(zero, 0, a * norm * slope + b * level)
+    corner = torch.where((limit > free) & ~full, b - a * slope * slope, 0)
+    on_bound = (limit >= 1) | ridge
+    inside = torch.where((limit <= free) | zero, CASE_NORM, CASE_BOUND)
+    case = torch.where(on_bound, CASE_RIDGE, inside).to(torch.int8)
+    return _Groups(value, level, case, 2 * a / safe, corner)
+
+
+class _SegmentTerms(torch.autograd.Function):
+    """Value, indicator and case of every group with the analytic gradient of the value."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, flat: Tensor, a: Tensor, b: Tensor, big_m: Tensor, layout: SegmentLayout
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        work = flat.to(computing_dtype(flat.dtype))
+        share = work.abs().div_(big_m)
+        limit = layout.largest(share)
+        wide = work.to(a.dtype)
+        found = _solve_groups(layout.total(wide * wide), limit.to(a.dtype), a, b)
+        ctx.save_for_backward(flat, share, limit, found.radial, found.corner, big_m)
+        ctx.layout = layout
+        results = (found.value.to(work.dtype), found.indicator.to(work.dtype), found.case)
+        ctx.mark_non_differentiable(*results[1:])
+        return results
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, upstream: Tensor, *_unused: Tensor
+    ) -> tuple[Tensor, None, None, None, None]:
+        flat, share, limit, radial, corner, big_m = ctx.saved_tensors
+        layout: SegmentLayout = ctx.layout
+        work = flat.to(share.dtype)
+        cap = torch.finfo(share.dtype).max
+        outer = upstream.to(radial.dtype)
+        pull = layout.spread((outer * radial).clamp(-cap, cap).to(share.dtype)).mul_(work)
+        attained = (share == layout.spread(limit)).to(share.dtype)
+        count = layout.total(attained).clamp(min=1).to(radial.dtype)
+        push = layout.spread((outer * corner / count).to(share.dtype))
+        pull.addcdiv_(push.mul_(attained).mul_(work.sign()), big_m)
+        return pull.to(flat.dtype), None, None, None, None
+
+
+_packed_terms: Callable[..., tuple[Tensor, Tensor, Tensor]] = _SegmentTerms.apply
+
+
+def as_layout(segment: Tensor | SegmentLayout, n_segments: int | None) -> SegmentLayout:
+    if isinstance(segment, SegmentLayout):
+        if n_segments is not None and n_segments != segment.n_segments:
+            raise InputError(
+                f"n_segments is {n_segments} but the layout has {segment.n_segments} groups"
+            )
+        return segment
+    if n_segments is None:
+        raise InputError("n_segments is missing; expected the number of groups beside an index")
+    return SegmentLayout.from_index(segment, n_segments)
+
+
+def prepare_segments(
+    name: str,
+    flat: Tensor,
+    layout: SegmentLayout,
+    a: Coefficient,
+    b: Coefficient,
+    big_m: Coefficient,
+    check: bool,
+    entry_dtype: torch.dtype | None = None,
+) -> Term:
+    """Check packed arguments; entries in their computing dtype, groups in the widest."""
+    require_float(name, flat)
+    if flat.shape != layout.segment.shape or flat.device != layout.segment.device:
+        raise InputError(
+            f"{name} has shape {tuple(flat.shape)} on {flat.device}; the layout expects "
+            f"{tuple(layout.segment.shape)} on {layout.segment.device}"
+        )
+    entries = flat.new_empty(0, dtype=entry_dtype or computing_dtype(flat.dtype))
+    wide = entries.to(wide_dtype(flat))
+    ridge, price = as_coefficient("a", a, wide), as_coefficient("b", b, wide)
+    bound = as_coefficient("big_m", big_m, entries)
+    groups = torch.Size([layout.n_segments])
+    require_broadcast("a", ridge, groups, "one coefficient per group")
+    require_broadcast("b", price, groups, "one coefficient per group")
+    require_broadcast("big_m", bound, flat.shape, "one bound per entry")
+    if ridge.requires_grad or price.requires_grad or bound.requires_grad:
+        raise InputError(
+            "a, b or big_m requires a gradient; the packed term differentiates with respect "
+            "to the weights only: use term_value, or detach them"
+        )
+    if check:
+        reject(
+            (~torch.isfinite(flat), f"{name} has entries that are NaN or infinite"),
+            bound_findings(bound),
+            *coefficient_findings(ridge, price),
+        )
+    return Term(flat, ridge.expand(groups), price.expand(groups), bound)
+
+
+def segment_terms(
+    flat: Tensor,
+    segment: Tensor | SegmentLayout,
+    n_segments: int | None,
+    a: Coefficient,
+    b: Coefficient,
+    big_m: Coefficient,
+    *,
+    check: bool = True,
+) -> SegmentTerms:
+    """Value, optimal indicator and case of groups packed into a flat vector.
+
+    The same numbers as :func:`term_value`, :func:`term_indicator` and :func:`term_case`
+    on each group, with an analytic gradient of the value with respect to ``flat`` (once
+    differentiable; the same subgradients at kinks). Sums are accumulated in float64.
+
+    Parameters
+    ----------
+    flat : Tensor, (N,), floating point
+        All regularised weights.
+    segment : Tensor, (N,), int64, or SegmentLayout
+        Group of each entry. A layout saves finding the runs at every call; the fewer the
+        runs (the more of a group lies side by side), the faster.
+    n_segments : int or None
+        Number of groups; may be None with a layout.
+    a, b : float or Tensor, (n_segments,)
+        Ridge coefficients a > 0 and count coefficients b >= 0, with the weight of each
+        group in the penalty multiplied in.
+    big_m : float or Tensor, (N,)
+        Bounds M > 0 per entry, possibly infinite.
+    check : bool
+        Whether to look for bad numbers; switch off inside a training step.
+
+    Returns
+    -------
+    SegmentTerms
+        ``value`` and ``indicator``, (n_segments,), in the dtype of ``flat`` but at least
+        float32; ``case``, (n_segments,), int8. A group without entries has value 0,
+        indicator 0, case 2.
+
+    Raises
+    ------
+    InputError
+        As :func:`term_value`, for an index that does not fit, and for coefficients or
+        bounds that require a gradient.
+    """
+    layout = as_layout(segment, n_segments)
+    term = prepare_segments("flat", flat, layout, a, b, big_m, check)
+    return SegmentTerms(*_packed_terms(term.w, term.a, term.b, term.big_m, layout))
+
+
+def segment_value(
+    flat: Tensor,
+    segment: Tensor | SegmentLayout,
+    n_segments: int | None,
+    a: Coefficient,
+    b: Coefficient,
+    big_m: Coefficient,
+    *,
+    check: bool = True,
+) -> Tensor:
+    """Value of groups packed into a flat vector, (n_segments,): see :func:`segment_terms`."""
+    return segment_terms(flat, segment, n_segments, a, b, big_m, check=check).value
