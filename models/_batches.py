@@ -122,9 +122,7 @@ def batches(
     wanted = training if augment is None else augment
     if isinstance(wanted, bool):
         wanted = data.augmentation if wanted else Augmentation()
-    return _dataset_batches(
-        data, chosen, order[start * batch_size :], batch_size, wanted, epoch, seed
-    )
+    return _dataset_batches(data, chosen, order, batch_size, wanted, epoch, seed)
 
 
 def epoch_order(n: int, epoch: int, seed: int, shuffle: bool = True) -> NDArray[np.int64]:
