@@ -1,0 +1,96 @@
+"""Parse, call, and turn errors into one line and an exit code."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+
+from mipprune.cli._command import Command, available_commands
+from mipprune.cli._parser import Parser, suggestion
+from mipprune.errors import MippruneError
+
+__all__ = ["main"]
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name; default: those of the process.
+
+    Returns
+    -------
+    int
+        0: done; 1: done, the answer is no (a certificate that does not hold);
+        2: wrong options or input; 130: interrupted by Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    commands = available_commands()
+    try:
+        with _plain_warnings():
+            return _dispatch(given, commands)
+    except MippruneError as error:
+        print(f"mipprune: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("mipprune: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone (`mipprune models | head`); keep Python's exit quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+
+
+def _dispatch(arguments: list[str], commands: Mapping[str, Command]) -> int:
+    parser, parsers = _build(commands)
+    first = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if first is not None and first not in commands and first == arguments[0]:
+        parser.error(f"unknown command '{first}'{suggestion(first, commands)}")
+    if first in parsers:
+        parsers[first].refuse_unknown_options(arguments[arguments.index(first) + 1 :])
+    else:
+        parser.refuse_unknown_options(arguments)
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return EXIT_ERROR
+    return commands[options.command].execute(options)
+
+
+def _build(commands: Mapping[str, Command]) -> tuple[Parser, dict[str, Parser]]:
+    parser = Parser(
+        prog="mipprune",
+        description="Mixed-integer optimisation for structured pruning of neural networks.",
+    )
+    version = f"mipprune {metadata.version('mipprune')}"
+    parser.add_argument("--version", action="version", version=version)
+    sub = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    parsers = {}
+    for name, command in commands.items():
+        epilog = f"example:\n  {command.example}" if command.example else None
+        one = sub.add_parser(name, help=command.summary, description=command.summary, epilog=epilog)
+        command.configure(one)
+        parsers[name] = one
+    return parser, parsers
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings as one line, without the place in our code."""
+    before = warnings.formatwarning
+
+    def one_line(message: Warning | str, *_: object, **__: object) -> str:
+        return f"mipprune: warning: {' '.join(str(message).split())}\n"
+
+    warnings.formatwarning = one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before

@@ -1,0 +1,1 @@
+"""One file per command; see :class:`mipprune.cli._command.Command`."""
