@@ -35,6 +35,7 @@ from mipprune.models.pretrained import (
     load_digit_cnn,
     load_efficientnet_lite0,
     load_minilm,
+    sentence_embedding,
 )
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "move_batch",
     "read_state_dict",
     "run_model",
+    "sentence_embedding",
     "split_batch",
     "stratified_holdout",
     "token_batches",

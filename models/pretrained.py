@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mipprune.errors import DataFileError, InputError, MissingExtraError
+from mipprune.models._batch import main_output, run_model, split_batch
 from mipprune.models._efficientnet import EfficientNetLite0
 from mipprune.models._factory import load_weights, read_state_dict
 from mipprune.models._small import DigitCNN
@@ -26,6 +27,7 @@ __all__ = [
     "load_digit_cnn",
     "load_efficientnet_lite0",
     "load_minilm",
+    "sentence_embedding",
 ]
 
 
@@ -168,7 +170,9 @@ def load_minilm(path: str | Path | None = None, *, max_length: int = 64) -> Sent
     try:
         # By name, because the package is optional for the type checker too.
         transformers: Any = importlib.import_module("transformers")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "transformers":
+            raise  # installed, but one of its own dependencies is missing: its message says which
         raise MissingExtraError("transformers", "text", "to build MiniLM") from error
     if path is not None:
         path = Path(path) / "model.safetensors"
@@ -184,6 +188,23 @@ def load_minilm(path: str | Path | None = None, *, max_length: int = 64) -> Sent
         return dict(encoded)
 
     return SentenceEncoder(model.eval(), tokenize, folder, _digest(weights))
+
+
+def sentence_embedding(model: nn.Module, batch: Any) -> Tensor:
+    """Mean of the last hidden states over the tokens that are no padding.
+
+    A ``forward=`` function for :class:`SentenceEncoder`: with hidden states
+    ``H`` (n, length, d) and ``attention_mask`` m (n, length) the embedding is
+    ``sum_t m_t H_t / sum_t m_t``, float (n, d).
+
+    References
+    ----------
+    Reimers, Gurevych, "Sentence-BERT", EMNLP 2019, section 3 (mean pooling).
+    """
+    hidden = main_output(run_model(model, batch))
+    attention: Tensor = split_batch(batch)[1]["attention_mask"]
+    mask = attention.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 def _weight_file(path: str | Path | None, package: str, version: str, name: str) -> Path:
