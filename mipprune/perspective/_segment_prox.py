@@ -1,5 +1,7 @@
 """Proximal operator of the boxed perspective term on groups scattered over one flat vector."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -65,28 +67,56 @@ def segment_prox(
 def _segment_solve(term: Term, tau: Tensor, layout: SegmentLayout) -> tuple[Tensor, Tensor]:
     """Return the optimal shifted indicator and the optimal indicator of every group."""
     values = term.w.to(term.a.dtype)
-    magnitude = values.abs()
+    shift = 2 * term.a * tau
     columns = Term(values, layout.spread(term.a), term.b, term.big_m)
     pieces = entry_pieces(columns, layout.spread(tau))
-    shift = 2 * term.a * tau
-    x, held = shift, None
-    opened = torch.zeros_like(x, dtype=torch.bool)
+    at_bound = values.abs() > term.big_m * layout.spread(shift)
+    sums = Pieces(
+        layout.total(torch.where(at_bound, 0, pieces.ridge)),
+        layout.total(torch.where(at_bound, pieces.level, 0)),
+        layout.total(torch.where(at_bound, pieces.slope, 0)),
+    )
+    opened = (sums.at(shift) > term.b) | (term.b == 0)
+    held = _entries(term, layout, pieces, (at_bound & layout.spread(opened)).nonzero().squeeze(1))
+    x = shift
     while True:
-        at_bound = magnitude > term.big_m * layout.spread(x)
-        count = int(at_bound.sum())
-        if count == held:
-            break
-        sums = Pieces(
-            layout.total(torch.where(at_bound, 0, pieces.ridge)),
-            layout.total(torch.where(at_bound, pieces.level, 0)),
-            layout.total(torch.where(at_bound, pieces.slope, 0)),
-        )
-        if held is None:
-            opened = (sums.at(shift) > term.b) | (term.b == 0)
         # The piece of a larger set lies below G to its right: its root is not beyond G's.
         reaches_one = sums.at(shift + 1) >= term.b
         root = torch.where(reaches_one, shift + 1, cubic_root(sums, term.b, shift + 1))
-        x, held = torch.where(opened, torch.maximum(root, x), shift), count
+        x = torch.where(opened, torch.maximum(root, x), shift)
+        still = held.magnitude > held.bound * x.index_select(0, held.group)
+        if bool(still.all()):
+            break
+        loose = held.only(~still)
+        held = held.only(still)
+        none = torch.zeros_like(x)
+        sums = Pieces(
+            sums.ridge.index_add(0, loose.group, loose.ridge),
+            none.index_add(0, held.group, held.level),
+            none.index_add(0, held.group, held.slope),
+        )
     full = opened & (x >= shift + 1)
     gate = torch.where(full, 1, torch.where(opened, (x - shift).clamp(0, 1), 0))
     return x, gate
+
+
+class _Entries(NamedTuple):
+    """Entries at their bounds: group, magnitude, bound and contributions to G."""
+
+    group: Tensor
+    magnitude: Tensor
+    bound: Tensor
+    ridge: Tensor
+    level: Tensor
+    slope: Tensor
+
+    def only(self, chosen: Tensor) -> "_Entries":
+        """Return the entries at which the bool tensor ``chosen`` holds."""
+        index = chosen.nonzero().squeeze(1)
+        return _Entries(*(part.index_select(0, index) for part in self))
+
+
+def _entries(term: Term, layout: SegmentLayout, pieces: Pieces, index: Tensor) -> _Entries:
+    bound = term.big_m.expand_as(term.w)
+    parts = (layout.segment, term.w.abs(), bound, pieces.ridge, pieces.level, pieces.slope)
+    return _Entries(*(part.index_select(0, index) for part in parts))
