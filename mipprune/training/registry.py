@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mipprune.errors import InputError
+from mipprune.training.baselines import Dense, L1Norm
+from mipprune.training.l0 import L0
 from mipprune.training.method import Method
+from mipprune.training.spr import SPR
 
 __all__ = ["OFFERED", "build_method", "method_class", "method_names"]
 
@@ -20,7 +23,12 @@ OFFERED = ("reference", "budget", "total_steps", "steps_per_epoch", "seed", "eva
 - ``out``: Path, folder of the method's phase
 """
 
-_METHODS: dict[str, type[Method]] = {}
+_METHODS: dict[str, type[Method]] = {
+    "none": Dense,
+    "l1-norm": L1Norm,
+    "l0": L0,
+    "spr": SPR,
+}
 
 
 def method_names() -> tuple[str, ...]:
