@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipprune.errors import InputError
+from mipprune.graph.example import Example
 
 __all__ = [
     "FROZEN",
@@ -171,6 +172,8 @@ class ChannelGroups:
     attributes : tuple of SizeAttribute
     aliases : mapping
         Other name of a tied tensor -> the name used in ``axes``.
+    example : Example, optional
+        The inputs the network was traced with; removal is checked on them.
 
     Raises
     ------
@@ -185,6 +188,7 @@ class ChannelGroups:
     frozen: tuple[FrozenChannels, ...] = ()
     attributes: tuple[SizeAttribute, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    example: Example | None = None
 
     def __post_init__(self) -> None:
         expected = 0

@@ -1,0 +1,228 @@
+"""Classes, families, owners, costs and size attributes from the collected labels."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from mipprune.graph._boxes import Partition, resolve_boxes
+from mipprune.graph._sizes import size_attributes
+from mipprune.graph.groups import (
+    FROZEN,
+    Axis,
+    ChannelGroups,
+    CostTerm,
+    Family,
+    FrozenChannels,
+    SizeAttribute,
+)
+from mipprune.graph.labeller import Labeller
+from mipprune.graph.labels import Components
+
+__all__ = ["assemble"]
+
+Owner = NDArray[np.int64]
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class _Classes:
+    """Final numbering: component -> class index."""
+
+    components: Components
+    number: dict[int, int]
+
+    def owner(self, labels: Owner) -> Owner:
+        found = self.components.of(labels)
+        values, inverse = np.unique(found, return_inverse=True)
+        mapped = np.array([self.number.get(int(v), FROZEN) for v in values], dtype=np.int64)
+        return mapped[inverse.reshape(-1)]
+
+
+def assemble(model: nn.Module, state: Labeller) -> ChannelGroups:
+    """Build `ChannelGroups` from what the walk over the network collected."""
+    axes = {key: labels.numpy() for key, labels in state.axes.items()}
+    partitions, components = _settled(state, axes)
+    runs = _families(state, axes, components, partitions)
+    number = {c: i for i, c in enumerate(c for run in runs for c in run)}
+    classes = _Classes(components, number)
+    owners = {key: classes.owner(labels) for key, labels in axes.items()}
+    owned = {key: owner for key, owner in owners.items() if (owner >= 0).any()}
+    families = _describe(state, runs, owned, partitions, number)
+    return ChannelGroups(
+        families=families,
+        axes=tuple(
+            Axis(name, dim, owner, _role(state, (name, dim)))
+            for (name, dim), owner in owned.items()
+        ),
+        parameter_terms=_parameter_terms(model, state, owned),
+        mac_terms=_mac_terms(state, classes),
+        frozen=_frozen(state, axes, owners, components),
+        attributes=_attributes(model, state, classes, owned),
+        aliases=dict(state.traced.aliases),
+        example=state.traced.example,
+    )
+
+
+def _settled(state: Labeller, axes: dict[Key, Owner]) -> tuple[list[Partition], Components]:
+    """Freeze what nobody produces or reads, then make every box realisable."""
+    resolve_boxes(state)
+    components = state.space.components()
+    made = _members(components, axes, state.produced)
+    read = _members(components, axes, state.consumed)
+    for labels in axes.values():
+        found = components.of(labels)
+        for group, reason in ((made, "no layer produces them"), (read, "no layer reads them")):
+            lost = (found >= 0) & ~np.isin(found, list(group))
+            if lost.any():
+                state.space.freeze_numbers(labels[lost], reason)
+    return resolve_boxes(state), state.space.components()
+
+
+def _members(components: Components, axes: dict[Key, Owner], keys: Iterable[Key]) -> set[int]:
+    found: set[int] = set()
+    for key in keys:
+        if key in axes:
+            found.update(np.unique(components.of(axes[key])).tolist())
+    return found - {-1}
+
+
+def _role(state: Labeller, key: Key) -> str:
+    if key in state.consumed:
+        return "consume"
+    return "produce" if key in state.produced else "carry"
+
+
+def _families(
+    state: Labeller, axes: dict[Key, Owner], components: Components, partitions: list[Partition]
+) -> list[list[int]]:
+    """Components with the same axes, joined where equal counts link them, in order of execution."""
+    touched: dict[int, list[Key]] = {}
+    order = sorted(axes, key=lambda k: _position(state, k))
+    for key in order:
+        found = components.of(axes[key])
+        for component in dict.fromkeys(found[found >= 0].tolist()):
+            touched.setdefault(component, []).append(key)
+    parent = {c: tuple(keys) for c, keys in touched.items()}
+    runs: dict[object, list[int]] = {}
+    for component, signature in parent.items():
+        runs.setdefault(signature, []).append(component)
+    groups = list(runs.values())
+    for partition in partitions:
+        linked = [g for g in groups if partition.row.keys() & set(g)]
+        if len(linked) > 1:
+            groups = [g for g in groups if all(g is not h for h in linked)]
+            groups.append([c for g in linked for c in g])
+    rank = {c: i for i, c in enumerate(parent)}
+    for group in groups:
+        group.sort(key=rank.__getitem__)
+    groups.sort(key=lambda g: rank[g[0]])
+    return groups
+
+
+def _position(state: Labeller, key: Key) -> tuple[int, int, int]:
+    """Produced axes in the order of execution, then the others as met."""
+    ranks = {k: i for i, k in enumerate(state.order)}
+    kind = 0 if key in state.produced else 1
+    return (kind, ranks.get(key, len(ranks)), list(state.axes).index(key) if kind else 0)
+
+
+def _describe(
+    state: Labeller,
+    runs: list[list[int]],
+    owned: dict[Key, Owner],
+    partitions: list[Partition],
+    number: dict[int, int],
+) -> tuple[Family, ...]:
+    families = []
+    start = 0
+    used: set[str] = set()
+    for run in runs:
+        stop = start + len(run)
+        touching = [k for k, o in owned.items() if ((o >= start) & (o < stop)).any()]
+        producers = _modules(state, [k for k in touching if k in state.produced])
+        consumers = _modules(state, [k for k in touching if k in state.consumed])
+        parts = tuple(_part(p, run) for p in partitions if p.row.keys() & set(run))
+        name = _unique(producers[0] if producers else "model", used)
+        minimum = max([1, *(len(set(p.tolist()) - {FROZEN}) for p in parts)])
+        families.append(Family(name, start, stop, producers, consumers, parts, True, minimum))
+        start = stop
+    return tuple(families)
+
+
+def _modules(state: Labeller, keys: Sequence[Key]) -> tuple[str, ...]:
+    ranks = {k: i for i, k in enumerate(state.order)}
+    ordered = sorted((k for k in keys if k in state.order), key=ranks.__getitem__)
+    return tuple(dict.fromkeys(state.order[k] or k[0] for k in ordered))
+
+
+def _unique(name: str, used: set[str]) -> str:
+    candidate, i = name, 1
+    while candidate in used:
+        i += 1
+        candidate = f"{name}#{i}"
+    used.add(candidate)
+    return candidate
+
+
+def _part(partition: Partition, run: list[int]) -> Owner:
+    return np.array([partition.row.get(c, FROZEN) for c in run], dtype=np.int64)
+
+
+def _parameter_terms(
+    model: nn.Module, state: Labeller, owned: dict[Key, Owner]
+) -> tuple[CostTerm, ...]:
+    terms = []
+    for name, parameter in model.named_parameters():
+        if name in state.traced.aliases:
+            continue
+        axes = []
+        coefficient = 1.0
+        for dim, size in enumerate(parameter.shape):
+            if (name, dim) in owned:
+                axes.append(owned[name, dim])
+            else:
+                coefficient *= size
+        terms.append(CostTerm(name, coefficient, tuple(axes)))
+    return tuple(terms)
+
+
+def _mac_terms(state: Labeller, classes: _Classes) -> tuple[CostTerm, ...]:
+    terms = []
+    for term in state.terms:
+        axes = []
+        coefficient = term.coefficient
+        for labels in term.axes:
+            owner = classes.owner(labels.numpy())
+            if (owner >= 0).any():
+                axes.append(owner)
+            else:
+                coefficient *= owner.size
+        terms.append(CostTerm(term.name, coefficient, tuple(axes)))
+    return tuple(terms)
+
+
+def _frozen(
+    state: Labeller, axes: dict[Key, Owner], owners: dict[Key, Owner], components: Components
+) -> tuple[FrozenChannels, ...]:
+    """Output channels of layers that stay, by layer and reason."""
+    found: dict[tuple[str, str], int] = {}
+    for key in state.order:
+        if key not in state.produced or key not in axes:
+            continue
+        if sum(1 for k in axes if k[0] == key[0]) == 1 and key[0].endswith("bias"):
+            continue
+        stays = axes[key][owners[key] < 0]
+        for component in components.index[stays].tolist():
+            reason = components.reasons.get(component, "tied to channels that stay")
+            entry = (state.order[key] or key[0], reason)
+            found[entry] = found.get(entry, 0) + 1
+    return tuple(FrozenChannels(name, count, reason) for (name, reason), count in found.items())
+
+
+def _attributes(
+    model: nn.Module, state: Labeller, classes: _Classes, owned: dict[Key, Owner]
+) -> tuple[SizeAttribute, ...]:
+    return size_attributes(model, state.sites, classes.owner, owned, state.traced.aliases)

@@ -1,0 +1,110 @@
+"""From the labels of a traced network to its channel groups."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from mipprune.errors import InputError
+from mipprune.graph import _rules_contraction, _rules_elementwise, _rules_movement, _rules_reduction
+from mipprune.graph._assemble import assemble
+from mipprune.graph.example import example_of
+from mipprune.graph.groups import ChannelGroups
+from mipprune.graph.labeller import Labeller, Rule
+from mipprune.graph.tracing import trace
+
+__all__ = ["channel_groups", "default_rules"]
+
+
+def default_rules() -> dict[str, Rule]:
+    """Operator name (without ``aten::``) -> rule, as a fresh dictionary."""
+    return {
+        **_rules_elementwise.RULES,
+        **_rules_movement.RULES,
+        **_rules_contraction.RULES,
+        **_rules_reduction.RULES,
+    }
+
+
+def channel_groups(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    example_kwargs: Mapping[str, Any] | None = None,
+    ignore: Iterable[str] = (),
+    rules: Mapping[str, Rule] | None = None,
+) -> ChannelGroups:
+    """Find the channels of a network that can only be removed together.
+
+    The network is traced in eval mode on the example inputs (a copy of it; the
+    model is left as it is). Channels that meet an operation that is not
+    understood stay, with the reason.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    example_inputs : tensor, tuple of arguments or mapping of keyword arguments
+        One batch of the real shape; the first dimension of the first tensor is
+        the batch, by which MACs are divided.
+    example_kwargs : mapping, optional
+        Further keyword arguments.
+    ignore : iterable of str
+        Names of modules or parameters whose channels stay.
+    rules : mapping, optional
+        Operator name -> rule, added to `default_rules`; a rule computes the
+        labels of the result of an operator, see ``docs/graph.md``.
+
+    Returns
+    -------
+    ChannelGroups
+
+    Raises
+    ------
+    TraceError
+        If the network cannot be traced.
+    InputError
+        If ``ignore`` names nothing in the model, or there is no tensor input.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is a {type(model).__name__}, expected a torch.nn.Module")
+    ignored = _ignored(model, ignore)
+    traced = trace(model, example_of(example_inputs, example_kwargs))
+    state = Labeller(
+        traced,
+        {**default_rules(), **(rules or {})},
+        lambda path, size: _integers(model, path, size),
+    )
+    with torch.no_grad():
+        state.run()
+    for (name, _), labels in state.axes.items():
+        if name in ignored:
+            state.space.freeze(labels, "named in ignore")
+        elif name in traced.overlapping:
+            state.space.freeze(labels, "shares memory with another tensor")
+    return assemble(model, state)
+
+
+def _ignored(model: nn.Module, ignore: Iterable[str]) -> set[str]:
+    names = [ignore] if isinstance(ignore, str) else list(ignore)
+    tensors = [n for n, _ in model.named_parameters(remove_duplicate=False)]
+    tensors += [n for n, _ in model.named_buffers(remove_duplicate=False)]
+    found: set[str] = set()
+    for name in names:
+        matches = {t for t in tensors if t == name or t.startswith(f"{name}.")}
+        if not matches:
+            raise InputError(
+                f"ignore names '{name}', but no module or parameter of the network is called so"
+            )
+        found |= matches
+    return found
+
+
+def _integers(model: nn.Module, path: str, size: int) -> list[str]:
+    """Integer attributes of a module with this value, in the order of definition."""
+    module = model.get_submodule(path)
+    return [
+        name
+        for name, value in vars(module).items()
+        if type(value) is int and value == size and not name.startswith("_")
+    ]

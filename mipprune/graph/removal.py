@@ -1,0 +1,273 @@
+"""Removal of channels as a transaction: build, compare, return; or raise and change nothing."""
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mipprune.errors import RemovalError
+from mipprune.graph.example import Example, as_dtype, example_of, random_like
+from mipprune.graph.groups import ChannelGroups, Masks
+from mipprune.graph.surgery import check_fits, kept_names, slice_model, zero_axes
+
+__all__ = ["RemovalCheck", "mask_model", "remove", "verify_removal"]
+
+_log = logging.getLogger("mipprune.graph")
+_FAILURES = (
+    RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError,
+    ArithmeticError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RemovalCheck:
+    """Comparison of the smaller network with the masked one.
+
+    Attributes
+    ----------
+    relative_difference : float
+        Largest ``max|a - b| / max|a|`` over outputs and inputs tried.
+    tolerance : float
+        1e-10 in float64; scaled to the coarsest dtype the network computes in.
+    dtype : torch.dtype
+        That dtype.
+    inputs : int
+        Number of inputs compared.
+    """
+
+    relative_difference: float
+    tolerance: float
+    dtype: torch.dtype
+    inputs: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within the tolerance (NaN is not)."""
+        return self.relative_difference <= self.tolerance
+
+
+def mask_model(model: nn.Module, groups: ChannelGroups, masks: Masks) -> nn.Module:
+    """A copy of full size in which removed channels are zero where they are read.
+
+    The weights that read a removed channel are zero, so whatever a norm's bias
+    or an activation makes of the channel has no effect. This is what `remove`
+    must reproduce.
+
+    Raises
+    ------
+    InputError, RemovalError
+        Masks that do not fit the groups; groups that do not fit the model.
+    """
+    kept = groups.kept(masks)
+    check_fits(model, groups)
+    masked = copy.deepcopy(model)
+    zero_axes(masked, groups, kept, frozenset({"consume"}))
+    return masked
+
+
+def remove(
+    model: nn.Module,
+    groups: ChannelGroups,
+    masks: Masks,
+    *,
+    example_inputs: Any = None,
+    verify: bool = True,
+    generator: torch.Generator | None = None,
+) -> nn.Module:
+    """A smaller copy of ``model`` without the channels that ``masks`` drops.
+
+    The smaller network is built beside the model and compared with
+    `mask_model` on float64 copies in eval mode, on the example inputs and on
+    random ones, with the model's own weights and with random weights. Nothing
+    is returned if they differ. The model is never changed. train/eval mode,
+    requires_grad, tied weights, dtype, device, memory format and hooks are kept.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    groups : ChannelGroups
+        From `channel_groups` for this model.
+    masks : mapping of family name to bool array
+        True = kept; families that are not named stay whole.
+    example_inputs : optional
+        Inputs for the comparison; default: those of `channel_groups`.
+    verify : bool
+        False skips the comparison (for masks that were verified before).
+    generator : torch.Generator, optional
+        Draws the random inputs and weights; default: seed 0.
+
+    Raises
+    ------
+    RemovalError
+        If the smaller network fails to run or computes something else.
+    InputError
+        If the masks do not fit the groups.
+    """
+    kept = groups.kept(masks)
+    check_fits(model, groups)
+    smaller = copy.deepcopy(model)
+    slice_model(smaller, groups, kept)
+    if verify:
+        check = verify_removal(
+            model, smaller, groups, masks, example_inputs=example_inputs, generator=generator
+        )
+        if not check.passed:
+            raise RemovalError(
+                f"the smaller {type(model).__name__} differs from the masked one by "
+                f"{check.relative_difference:.2e} (relative, tolerance {check.tolerance:.0e}, "
+                f"{check.dtype}); removed were: {kept_names(groups, masks)}. Nothing was changed. "
+                "Name the families concerned in `ignore` of channel_groups"
+            )
+    return smaller
+
+
+def verify_removal(
+    model: nn.Module,
+    smaller: nn.Module,
+    groups: ChannelGroups,
+    masks: Masks,
+    *,
+    example_inputs: Any = None,
+    generator: torch.Generator | None = None,
+) -> RemovalCheck:
+    """Compare a smaller network with the masked one in float64 (see `remove`).
+
+    Raises
+    ------
+    RemovalError
+        If there are no example inputs or one of the networks fails to run.
+    """
+    example = groups.example if example_inputs is None else example_of(example_inputs, None)
+    if example is None:
+        raise RemovalError("no example inputs to compare the networks on; give example_inputs")
+    generator = generator or torch.Generator().manual_seed(0)
+    kept = groups.kept(masks)
+    inputs = [as_dtype(example, torch.float64), random_like(example, generator, torch.float64)]
+    reference = _exact_copy(mask_model(model, groups, masks))
+    check = _compare(reference, _exact_copy(smaller), inputs)
+    # Weights that are zero at the start (zero-initialised branches) would hide an error.
+    wild = _exact_copy(model)
+    _randomise(wild, generator)
+    small = copy.deepcopy(wild)
+    slice_model(small, groups, kept)
+    second = _compare(_exact_copy(mask_model(wild, groups, masks)), small, inputs[1:])
+    ranked = sorted((check, second), key=lambda c: c.relative_difference / c.tolerance)
+    worst = next((c for c in (check, second) if not c.passed), ranked[-1])
+    worst = replace(worst, inputs=check.inputs + second.inputs)
+    if worst.dtype != torch.float64:
+        _log.warning(
+            "%s computes in %s even in a float64 copy: removal was compared to %.0e only",
+            type(model).__name__, worst.dtype, worst.tolerance,
+        )  # fmt: skip
+    return worst
+
+
+def _exact_copy(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model).eval().double()
+
+
+def _randomise(model: nn.Module, generator: torch.Generator) -> None:
+    """Weights of unit gain, norm statistics and scales of order one."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            fan_in = max(1, parameter[0].numel()) if parameter.dim() > 1 else 4
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.copy_(noise / fan_in**0.5 + (1.0 if parameter.dim() == 1 else 0.0))
+        for module in model.modules():
+            if (
+                isinstance(module, nn.modules.batchnorm._NormBase)
+                and module.running_var is not None
+            ):
+                shape = module.running_var.shape
+                uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+                module.running_var.copy_(0.5 + uniform)
+                assert module.running_mean is not None
+                module.running_mean.copy_(torch.randn(shape, generator=generator))
+
+
+class _Coarsest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Notes the coarsest floating dtype that any operator returns."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.dtype = torch.float64
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in pytree.tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim() > 0:
+                if torch.finfo(leaf.dtype).eps > torch.finfo(self.dtype).eps:
+                    self.dtype = leaf.dtype
+        return result
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Without torch's fused transformer layers, which read weights past the modules' forward."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _compare(reference: nn.Module, smaller: nn.Module, inputs: list[Example]) -> RemovalCheck:
+    worst = 0.0
+    watch = _Coarsest()
+    for example in inputs:
+        with torch.no_grad(), _plain_attention():
+            with watch:
+                expected = _outputs(reference, example, "masked")
+            found = _outputs(smaller, example, "smaller")
+        if len(expected) != len(found):
+            raise RemovalError(
+                f"the smaller network returns {len(found)} tensors, not {len(expected)}"
+            )
+        for a, b in zip(expected, found, strict=True):
+            worst = _larger(worst, _relative(a, b))
+    eps = torch.finfo(watch.dtype).eps
+    tolerance = 1e-10 if watch.dtype == torch.float64 else min(0.1, 500 * eps)
+    return RemovalCheck(worst, tolerance, watch.dtype, len(inputs))
+
+
+def _larger(a: float, b: float) -> float:
+    return a if a != a or a > b else b
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        raise RemovalError(
+            f"the smaller network returns {b.dtype} {tuple(b.shape)}, "
+            f"the masked one {a.dtype} {tuple(a.shape)}"
+        )
+    if not a.is_floating_point():
+        return 0.0 if torch.equal(a, b) else float("inf")
+    finite = torch.isfinite(a)
+    if not torch.equal(finite, torch.isfinite(b)) or torch.isnan(a).any():
+        return float("nan")
+    a, b = a[finite].double(), b[finite].double()
+    if a.numel() == 0:
+        return float("nan")
+    scale = float(a.abs().max())
+    return float((a - b).abs().max()) / scale if scale > 0 else float(b.abs().max())
+
+
+def _outputs(network: nn.Module, example: Example, which: str) -> list[Tensor]:
+    try:
+        result = network(*example.args, **example.kwargs)
+    except _FAILURES as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise RemovalError(
+            f"the {which} network fails to run in float64: {type(error).__name__}: {first}. A size "
+            "written into the forward pass does not follow the removal; keep it as an attribute, "
+            "take it from the tensor's shape, or name the layers in `ignore` of channel_groups"
+        ) from error
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
