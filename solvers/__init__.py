@@ -1,1 +1,6 @@
-"""Mixed-integer optimisation for structured pruning of neural networks."""
+"""Solvers of the channel-selection program behind one :func:`solve`."""
+
+from mipprune.solvers._dispatch import METHODS, features, methods_for, solve
+from mipprune.solvers._features import Features
+
+__all__ = ["METHODS", "Features", "features", "methods_for", "solve"]
