@@ -1,5 +1,7 @@
 """Which channels are tied, what each costs, and their physical removal."""
 
+from mipprune.graph.budgets import BudgetReport, Budgets, Resource
+from mipprune.graph.costs import CostState, CostTable
 from mipprune.graph.finder import channel_groups, default_rules
 from mipprune.graph.groups import (
     FROZEN,
@@ -12,20 +14,27 @@ from mipprune.graph.groups import (
     SizeAttribute,
 )
 from mipprune.graph.removal import RemovalCheck, mask_model, remove, verify_removal
+from mipprune.graph.rounding import round_by_score
 
 __all__ = [
     "FROZEN",
     "Axis",
+    "BudgetReport",
+    "Budgets",
     "ChannelGroups",
+    "CostState",
+    "CostTable",
     "CostTerm",
     "Family",
     "FrozenChannels",
     "Masks",
     "RemovalCheck",
+    "Resource",
     "SizeAttribute",
     "channel_groups",
     "default_rules",
     "mask_model",
     "remove",
+    "round_by_score",
     "verify_removal",
 ]

@@ -272,8 +272,7 @@ class ChannelGroups:
                     "; ".join(notes),
                 )
             )
-        for z in self.frozen:
-            rows.append((z.name, str(z.n_channels), "", "", f"frozen: {z.reason}"))
+        rows += [(z.name, str(z.n_channels), "", "", f"frozen: {z.reason}") for z in self.frozen]
         widths = [max(len(row[c]) for row in rows) for c in range(5)]
         lines = [
             "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows

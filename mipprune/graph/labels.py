@@ -111,7 +111,7 @@ class LabelSpace:
 
         Where one of the two stays, the other stays as well, for ``reason``.
         """
-        shape = torch.broadcast_shapes(a.shape, b.shape)
+        shape = np.broadcast_shapes(a.shape, b.shape)
         a, b = a.expand(shape), b.expand(shape)
         for dim in range(a.dim()):
             if a.size(dim) > 1 and a.stride(dim) == 0 and b.stride(dim) == 0:

@@ -192,7 +192,7 @@ def _randomise(model: nn.Module, generator: torch.Generator) -> None:
                 module.running_mean.copy_(torch.randn(shape, generator=generator))
 
 
-class _Coarsest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+class _Coarsest(TorchDispatchMode):
     """Notes the coarsest floating dtype that any operator returns."""
 
     def __init__(self) -> None:
@@ -202,9 +202,10 @@ class _Coarsest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for leaf in pytree.tree_leaves(result):
-            if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim() > 0:
-                if torch.finfo(leaf.dtype).eps > torch.finfo(self.dtype).eps:
-                    self.dtype = leaf.dtype
+            if not isinstance(leaf, Tensor) or not leaf.is_floating_point() or leaf.dim() == 0:
+                continue
+            if torch.finfo(leaf.dtype).eps > torch.finfo(self.dtype).eps:
+                self.dtype = leaf.dtype
         return result
 
 
