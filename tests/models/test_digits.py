@@ -71,5 +71,5 @@ def test_resnet20_learns_the_digits() -> None:
         correct = sum(
             int((model(x).argmax(dim=1) == y).sum()) for x, y in batches(data, "test", 200)
         )
-    # Measured .9875 to .9975 over seeds; below .98 something is broken.
-    assert correct / len(data.test) >= 0.98
+    # Measured .9925 with seeds 0, 1 and 2.
+    assert correct / len(data.test) >= 0.985
