@@ -1,6 +1,6 @@
 """Methods without a mechanism of their own: dense training and magnitude."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mipprune.errors import InputError
+from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
 from mipprune.training.choosing import choose_by_score
 from mipprune.training.method import Method, ParameterGroup
 from mipprune.training.packing import pack_channels
-
-if TYPE_CHECKING:
-    from mipprune.graph.budgets import Budgets
 
 T = TypeVar("T")
 
@@ -44,7 +42,7 @@ class Dense(Method):
         """All equal: dense training says nothing about importance."""
         return np.ones(_bound(self._groups).n_classes)
 
-    def choose(self, budget: "Budgets | None" = None) -> Masks:
+    def choose(self, budget: Budgets | None = None) -> Masks:
         groups = _bound(self._groups)
         if budget is None:
             return groups.masks(np.ones(groups.n_classes, dtype=bool))
@@ -106,7 +104,7 @@ class L1Norm(Method):
                 part /= mean if mean > 0 else 1.0
         return found
 
-    def choose(self, budget: "Budgets | None" = None) -> Masks:
+    def choose(self, budget: Budgets | None = None) -> Masks:
         if budget is None:
             raise InputError("the L1 norm has no rule without a budget; give one")
         return choose_by_score(_bound(self._groups), self.scores(), budget)

@@ -1,20 +1,17 @@
 """From scores of channels to masks that a network can take."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mipprune.errors import InputError
+from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Family, Masks
-
-if TYPE_CHECKING:
-    from mipprune.graph.budgets import Budgets
+from mipprune.graph.rounding import round_by_score
 
 __all__ = ["choose_by_score", "masks_above"]
 
 
-def choose_by_score(groups: ChannelGroups, scores: NDArray[np.float64], budget: "Budgets") -> Masks:
+def choose_by_score(groups: ChannelGroups, scores: NDArray[np.float64], budget: Budgets) -> Masks:
     """Masks under ``budget`` that keep the channels with the largest scores.
 
     Parameters
@@ -24,8 +21,6 @@ def choose_by_score(groups: ChannelGroups, scores: NDArray[np.float64], budget: 
         Infinity is kept before anything else; NaN is refused.
     budget : Budgets
     """
-    from mipprune.graph.rounding import round_by_score
-
     if scores.shape != (groups.n_classes,) or np.isnan(scores).any():
         raise InputError(
             f"expected {groups.n_classes} scores that are numbers, got shape {scores.shape} with "

@@ -11,7 +11,7 @@ tied channels, one draw per mini-batch, and the gate behind the norm.
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mipprune.errors import InputError
+from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
 from mipprune.training.choosing import choose_by_score, masks_above
 from mipprune.training.gates import HardConcreteGates, attach_gates, bake_gates, gated_classes
 from mipprune.training.method import Method, ParameterGroup
 from mipprune.training.packing import pack_channels
-
-if TYPE_CHECKING:
-    from mipprune.graph.budgets import Budgets
 
 __all__ = ["L0"]
 
@@ -101,10 +99,11 @@ class L0(Method):
     def scores(self) -> NDArray[np.float64]:
         """``log_alpha`` of every class; infinity where no parameter reads the class."""
         _, groups, gates, _ = self._bound()
-        values = gates.log_alpha.double().cpu().numpy()
-        return np.where(gated_classes(groups), values, np.inf)
+        values: NDArray[np.float64] = gates.log_alpha.double().cpu().numpy()
+        scores: NDArray[np.float64] = np.where(gated_classes(groups), values, np.inf)
+        return scores
 
-    def choose(self, budget: "Budgets | None" = None) -> Masks:
+    def choose(self, budget: Budgets | None = None) -> Masks:
         """Masks under ``budget`` by :meth:`scores`; None keeps the gates that are open."""
         groups = self._bound()[1]
         if budget is not None:

@@ -19,16 +19,14 @@ A method is a leaf class of :class:`Method`. A loop, ours or anybody's, drives i
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
-
-if TYPE_CHECKING:
-    from mipprune.graph.budgets import Budgets
 
 __all__ = ["Method", "ParameterGroup", "optimizer_groups"]
 
@@ -124,7 +122,7 @@ class Method(ABC):
         """Importance of every class, float64 (n_classes,); larger stays longer."""
 
     @abstractmethod
-    def choose(self, budget: "Budgets | None" = None) -> Masks:
+    def choose(self, budget: Budgets | None = None) -> Masks:
         """Masks by family name under ``budget``; None lets the method's own rule decide."""
 
     @abstractmethod

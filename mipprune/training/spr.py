@@ -14,7 +14,7 @@ Perspective Regularization", SIAM J. Math. Data Science 2023, arXiv 2206.14056.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mipprune.errors import InputError
+from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
 from mipprune.perspective import (
     CASE_BOUND,
@@ -37,9 +38,6 @@ from mipprune.training.choosing import choose_by_score, masks_above
 from mipprune.training.method import Method, ParameterGroup
 from mipprune.training.packing import Packing, named_tensors, pack_channels
 from mipprune.training.tolerance import tolerant_threshold
-
-if TYPE_CHECKING:
-    from mipprune.graph.budgets import Budgets
 
 __all__ = ["SPR", "SPRState"]
 
@@ -219,7 +217,7 @@ class SPR(Method):
         unclipped = terms.indicator[:-1].double().cpu().numpy() / _UNCLIPPED
         return self._state.packing.per_class(unclipped, self._state.groups.n_classes)
 
-    def choose(self, budget: "Budgets | None" = None) -> Masks:
+    def choose(self, budget: Budgets | None = None) -> Masks:
         """Masks under ``budget`` by :meth:`scores`; None uses a rule without budget.
 
         Without a budget it is the authors' rule (accuracy-tolerant threshold by

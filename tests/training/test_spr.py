@@ -1,0 +1,254 @@
+"""SPR: against the plain formula, and what it does to weights."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mipprune.errors import InputError
+from mipprune.graph import channel_groups
+from mipprune.graph.groups import ChannelGroups
+from mipprune.models import Dataset, build_model
+from mipprune.training import SPR, TrainConfig, measure_big_m, train
+from tests.training.networks import TinyNet
+
+ALPHA = 0.3
+
+
+def rows_of(net: nn.Module, c: int) -> list[tuple[str, Tensor]]:
+    """Parameters of class ``c`` of the tiny network, written out by hand."""
+    conv, norm, k = ("conv1", "bn1", c) if c < 4 else ("conv2", "bn2", c - 4)
+    names = [f"{conv}.weight", f"{norm}.weight", f"{norm}.bias"]
+    names += [f"{conv}.bias"] if conv == "conv1" else []
+    return [(name, net.get_parameter(name)[k].reshape(-1)) for name in names]
+
+
+def plain_penalty(net: nn.Module, big_m: Mapping[str, float], strength: float) -> Tensor:
+    """The table of cases, group by group, in float64."""
+    sizes = [12] * 4 + [38] * 6
+    s = math.sqrt(ALPHA / (1 - ALPHA))
+    total = torch.zeros((), dtype=torch.float64)
+    for c in range(10):
+        rows = rows_of(net, c)
+        w = torch.cat([row for _, row in rows]).double()
+        norm = w.square().sum().sqrt()
+        ratio = torch.stack([row.double().abs().max() / big_m[name] for name, row in rows]).max()
+        if max(ratio.item(), s * norm.item()) >= 1:
+            z = ALPHA * norm**2 + (1 - ALPHA)
+        elif ratio <= s * norm:
+            z = 2 * math.sqrt(ALPHA * (1 - ALPHA)) * norm
+        else:
+            z = ALPHA * norm**2 / ratio + (1 - ALPHA) * ratio
+        total = total + strength * sizes[c] / sum(sizes) * z
+    return total
+
+
+def scaled(net: TinyNet) -> TinyNet:
+    """Weights of very different size, so that all three cases occur."""
+    with torch.no_grad():
+        for c in range(10):
+            factor = 0.02 * 1.8**c
+            for name, row in rows_of(net, c):
+                row.mul_(factor if "weight" in name else 1.0).add_(0.001)
+    return net
+
+
+@pytest.mark.parametrize("big_m", [0.4, 5.0, math.inf])
+def test_penalty_and_gradient_equal_the_plain_formula(
+    net: TinyNet, groups: ChannelGroups, big_m: float
+) -> None:
+    scaled(net)
+    spr = SPR(alpha=ALPHA, strength=0.7, big_m=big_m)
+    spr.prepare(net, groups)
+    expected = plain_penalty(net, spr.big_m, 0.7)
+    torch.testing.assert_close(spr.penalty().double(), expected, rtol=1e-6, atol=1e-8)
+    torch.autograd.backward(spr.penalty())
+    found = {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+    net.zero_grad()
+    torch.autograd.backward(plain_penalty(net, spr.big_m, 0.7))
+    assert set(found) == {n for n, p in net.named_parameters() if p.grad is not None}
+    for name, gradient in found.items():
+        plain = net.get_parameter(name).grad
+        torch.testing.assert_close(gradient, plain, rtol=1e-5, atol=1e-7)
+
+
+def test_all_three_cases_were_compared(net: TinyNet, groups: ChannelGroups) -> None:
+    spr = SPR(alpha=ALPHA, big_m=0.4)
+    spr.prepare(scaled(net), groups)
+    low = spr.state()
+    assert low.case_bound > 0
+    assert low.case_ridge > 0
+    spr = SPR(alpha=ALPHA, big_m=math.inf)
+    spr.prepare(net, groups)
+    assert spr.state().case_norm > 0
+
+
+def test_penalty_is_full_precision_under_autocast(net: TinyNet, groups: ChannelGroups) -> None:
+    spr = SPR(alpha=ALPHA, big_m=0.4)
+    spr.prepare(net, groups)
+    outside = spr.penalty()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = spr.penalty()
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, outside)
+
+
+def test_penalty_reads_another_network_of_the_same_shape(
+    net: TinyNet, groups: ChannelGroups
+) -> None:
+    spr = SPR(alpha=ALPHA, big_m=0.4)
+    spr.prepare(net, groups)
+    other = TinyNet(seed=5)
+    assert not torch.equal(spr.penalty(other), spr.penalty())
+    assert torch.equal(spr.penalty(net), spr.penalty())
+    with pytest.raises(InputError, match="no parameter"):
+        spr.penalty(nn.Linear(2, 2))
+
+
+def test_uncoupled_penalty_splits_a_residual_stream_by_layer() -> None:
+    model = build_model("resnet20", in_channels=1, image_size=8, base_width=4)
+    groups = channel_groups(model, (torch.zeros(1, 1, 8, 8),))
+    values = []
+    for coupled in (True, False):
+        spr = SPR(alpha=ALPHA, big_m=math.inf, coupled=coupled)
+        spr.prepare(model, groups)
+        values.append(spr.state().gates)
+        assert spr.scores().shape == (groups.n_classes,)
+    assert len(values[1]) > len(values[0])
+
+
+def test_scores_order_channels_whose_gates_are_all_one(net: TinyNet, groups: ChannelGroups) -> None:
+    with torch.no_grad():
+        for c in range(10):
+            for _, row in rows_of(net, c):
+                row.fill_(1.0 + c)
+    spr = SPR(alpha=0.5, big_m=0.5)
+    spr.prepare(net, groups)
+    assert (spr.gates() == 1).all()
+    assert (np.diff(spr.scores()[:4]) > 0).all()
+    # The larger of |w| / M and sqrt(alpha / (1 - alpha)) ||w||: 12 entries of 1, M = .5.
+    assert spr.scores()[0] == pytest.approx(math.sqrt(12))
+
+
+def test_big_m_is_the_peak_of_each_layer_with_its_norm(net: TinyNet, groups: ChannelGroups) -> None:
+    with torch.no_grad():
+        net.bn1.bias[1] = -7.0
+        net.conv2.weight.zero_()
+        net.bn2.weight.zero_()
+    found = measure_big_m(net, groups, scale=0.5, floor=0.01)
+    assert found["conv1.weight"] == found["bn1.weight"] == 3.5
+    assert found["conv2.weight"] == 0.01
+    with torch.no_grad():
+        net.conv1.weight[0] = math.nan
+    with pytest.raises(InputError, match="not finite"):
+        measure_big_m(net, groups)
+    with pytest.raises(InputError, match="floor"):
+        measure_big_m(net, groups, floor=0.0)
+
+
+def test_proximal_step_yields_exact_zeros_and_stays_in_the_box(
+    net: TinyNet, groups: ChannelGroups
+) -> None:
+    spr = SPR(alpha=0.1, strength=1.0, big_m=0.25, proximal=True)
+    spr.prepare(net, groups)
+    base = torch.ones(())
+    assert spr.loss(None, None, base) is base
+    with torch.no_grad():
+        for _, row in rows_of(net, 2) + rows_of(net, 7):
+            row.mul_(1e-3)
+    fc = net.fc.weight.detach().clone()
+    spr.after_step(0.0)
+    assert not all(bool((row == 0).all()) for _, row in rows_of(net, 2))
+    spr.after_step(1.0)
+    for c in (2, 7):
+        assert all(bool((row == 0).all()) for _, row in rows_of(net, c))
+    for c in (0, 5):
+        assert any(bool((row != 0).any()) for _, row in rows_of(net, c))
+    for c in range(10):
+        assert all(float(row.detach().abs().max()) <= 0.25 for _, row in rows_of(net, c))
+    assert torch.equal(net.fc.weight, fc)
+
+
+def test_choose_without_budget_cuts_at_the_threshold(net: TinyNet, groups: ChannelGroups) -> None:
+    with torch.no_grad():
+        for c in (1, 4, 9):
+            for _, row in rows_of(net, c):
+                row.mul_(1e-6)
+    spr = SPR(alpha=0.1, big_m=1.0)
+    spr.prepare(net, groups)
+    masks = spr.choose()
+    assert np.flatnonzero(~groups.kept(masks)).tolist() == [1, 4, 9]
+    assert spr.state().n_below == 3
+
+
+def test_rule_of_the_authors_removes_whole_groups(net: TinyNet, groups: ChannelGroups) -> None:
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(0.5)
+        for _, row in rows_of(net, 3) + rows_of(net, 8):
+            row.fill_(0.01)
+        net.conv2.weight[1, 0, 0, 0] = 0.01
+
+    def accuracy(model: nn.Module) -> float:
+        # Falls when a weight of .5 goes, not when those of .01 do.
+        return float((model.get_parameter("conv2.weight") > 0.1).float().mean())
+
+    spr = SPR(alpha=0.1, big_m=1.0, evaluate=accuracy)
+    spr.prepare(net, groups)
+    before = {n: p.detach().clone() for n, p in net.named_parameters()}
+    masks = spr.choose()
+    assert np.flatnonzero(~groups.kept(masks)).tolist() == [3, 8]
+    for name, parameter in net.named_parameters():
+        assert torch.equal(parameter, before[name])
+
+
+def test_state_survives_a_round_trip(net: TinyNet, groups: ChannelGroups) -> None:
+    spr = SPR(alpha=ALPHA, reference=TinyNet(seed=4))
+    spr.prepare(net, groups)
+    again = SPR(alpha=ALPHA, big_m=math.inf)
+    again.prepare(net, groups)
+    again.load_state_dict(spr.state_dict())
+    assert torch.equal(again.penalty(), spr.penalty())
+    assert again.big_m == measure_big_m(TinyNet(seed=4), groups)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 0.0, "big_m": 1.0}, "alpha"),
+        ({"alpha": 1.0, "big_m": 1.0}, "alpha"),
+        ({"alpha": math.nan, "big_m": 1.0}, "alpha"),
+        ({"strength": -1.0, "big_m": 1.0}, "strength"),
+        ({"big_m": -1.0}, "M must be positive"),
+        ({"big_m": {"conv1.weight": 0.0}}, "M must be positive"),
+        ({}, "reference="),
+    ],
+)
+def test_bad_settings_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SPR(**options)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_missing_bounds_and_missing_prepare_are_named(net: TinyNet, groups: ChannelGroups) -> None:
+    with pytest.raises(InputError, match="prepare"):
+        SPR(big_m=1.0).penalty()
+    with pytest.raises(InputError, match=r"no M for parameter 'conv1\.bias'"):
+        SPR(big_m={"conv1.weight": 1.0}).prepare(net, groups)
+
+
+def test_training_polarises_the_gates(net: TinyNet, groups: ChannelGroups, data: Dataset) -> None:
+    config = TrainConfig(epochs=60, batch_size=9, lr=0.05, evaluate_every=0)
+    reference = TinyNet(seed=1)
+    train(reference, data, config, progress=False)
+    spr = SPR(alpha=0.1, strength=0.5, reference=reference)
+    model = spr.prepare(net, groups)
+    before = spr.gates()
+    result = train(model, data, config, method=spr, progress=False)
+    after = spr.gates()
+    assert (before > 0.2).all()
+    assert 0 < (after < 0.05).sum() < 10
+    assert (after > 0.5).any()
+    assert result.history[-1]["spr_penalty"] < 0.75 * result.history[0]["spr_penalty"]
