@@ -91,14 +91,12 @@ def load_problem(path: str | Path) -> "ChannelSelection":
     missing = [key for key in REQUIRED if key not in arrays]
     if missing:
         raise DataFileError(f"{source}: keys {missing} are missing; expected at least {REQUIRED}")
-    version = int(arrays.get("format_version", np.asarray(FORMAT_VERSION)))
-    if version != FORMAT_VERSION:
-        raise DataFileError(
-            f"{source}: format version {version}, this release reads {FORMAT_VERSION}"
-        )
     try:
+        version = int(arrays.get("format_version", np.asarray(FORMAT_VERSION)))
+        if version != FORMAT_VERSION:
+            raise InputError(f"format version {version}, this release reads {FORMAT_VERSION}")
         problem = _build(arrays)
-    except InputError as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataFileError(f"{source}: {error}") from error
     stored = arrays.get("content_hash")
     if stored is not None and str(stored) != problem.content_hash:
@@ -109,6 +107,8 @@ def load_problem(path: str | Path) -> "ChannelSelection":
 def _read(source: Path) -> Arrays:
     if not source.is_file():
         raise DataFileError(f"{source}: no such file; expected a problem file (.npz)")
+    if not zipfile.is_zipfile(source):
+        raise DataFileError(f"{source}: not an npz file; expected a problem file")
     try:
         with np.load(source, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mipprune.errors import BudgetError, InputError
+from mipprune.problem._term import as_floats
 
 __all__ = ["Resource", "check_reachable", "resources_from"]
 
@@ -35,7 +36,8 @@ class Resource:
     @classmethod
     def count(cls, n_channels: int, keep: int) -> "Resource":
         """At most ``keep`` channels."""
-        if int(keep) != keep or not 0 <= keep <= n_channels:
+        whole = isinstance(keep, int | np.integer) and not isinstance(keep, bool)
+        if not whole or not 0 <= keep <= n_channels:
             raise BudgetError(f"keep: expected an integer in 0..{n_channels}, got {keep}")
         return cls("channels", np.ones(n_channels), float(keep))
 
@@ -55,7 +57,7 @@ class Resource:
 
     def checked(self, n_channels: int) -> "Resource":
         """This resource with read-only float64 costs, or an error."""
-        costs = np.array(self.costs, dtype=np.float64)
+        costs = as_floats(f"resource '{self.name}'", self.costs).copy()
         if costs.shape != (n_channels,):
             raise InputError(
                 f"resource '{self.name}': expected costs of shape ({n_channels},), "
@@ -83,8 +85,8 @@ def resources_from(
         if budgets is not None or lower is not None:
             raise InputError("budgets without costs; give costs=, (p,) or (r, p), or use keep=")
         return ()
-    rows = np.atleast_2d(np.asarray(costs, dtype=np.float64))
-    if rows.shape[1] != n_channels:
+    rows = np.atleast_2d(as_floats("costs", costs))
+    if rows.ndim != 2 or rows.shape[1] != n_channels:
         raise InputError(f"costs: expected (p,) or (r, p) with p = {n_channels}, got {rows.shape}")
     upper_ = _limits("budgets", budgets, np.inf, rows.shape[0])
     lower_ = _limits("lower", lower, -np.inf, rows.shape[0])
@@ -117,7 +119,7 @@ def check_reachable(
 def _limits(name: str, values: ArrayLike | None, default: float, n: int) -> NDArray[np.float64]:
     if values is None:
         return np.full(n, default)
-    array = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    array = np.atleast_1d(as_floats(name, values))
     if array.shape != (n,):
         raise InputError(f"{name}: expected one value per resource ({n}), got {array.shape}")
     return array

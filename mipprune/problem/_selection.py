@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mipprune.errors import BudgetError, InputError
-from mipprune.problem._resources import Resource, check_reachable, resources_from
-from mipprune.problem._term import Term
+from mipprune.problem._resources import RELATIVE_SLACK, Resource, check_reachable, resources_from
+from mipprune.problem._term import Term, as_floats, read_only
 from mipprune.problem._value import best_weights, quadratic_form, value_of_weights
 
 __all__ = ["VARIANTS", "ChannelSelection"]
@@ -147,8 +147,8 @@ class ChannelSelection:
         forced_out: ArrayLike | None,
         parts: Sequence[ArrayLike],
     ) -> None:
-        if not terms:
-            raise InputError("terms: expected at least one term")
+        if not terms or not all(isinstance(term, Term) for term in terms):
+            raise InputError("terms: expected at least one Term")
         p = terms[0].n_channels
         if any(term.n_channels != p for term in terms):
             raise InputError(
@@ -191,7 +191,7 @@ class ChannelSelection:
         """Most channels that may stay, where such a limit is given."""
         for resource in self.resources:
             if resource.is_count and np.isfinite(resource.upper):
-                return int(np.floor(resource.upper))
+                return int(np.floor(resource.upper + RELATIVE_SLACK * self.n_channels))
         return None
 
     @property
@@ -277,8 +277,16 @@ class ChannelSelection:
 
     def with_keep(self, keep: int) -> "ChannelSelection":
         """The same problem with another limit on the number of channels."""
-        others = tuple(r for r in self.resources if r.name != "channels")
-        return self._copy(resources=(Resource.count(self.n_channels, keep), *others))
+        count = Resource.count(self.n_channels, keep).checked(self.n_channels)
+        others = []
+        for resource in self.resources:
+            if resource.name != count.name:
+                others.append(resource)
+            elif resource.is_count:
+                count = replace(count, lower=resource.lower).checked(self.n_channels)
+            else:
+                raise InputError("a resource called 'channels' is not a count; rename it")
+        return self._copy(resources=(count, *others))
 
     def with_forced(self, forced_in: ArrayLike, forced_out: ArrayLike) -> "ChannelSelection":
         """The same problem with other channels decided beforehand."""
@@ -336,25 +344,25 @@ class ChannelSelection:
 
 
 def _prices(values: ArrayLike, p: int) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
+    array = as_floats("prices", values)
     if array.ndim > 1 or (array.ndim == 1 and array.size != p):
         raise InputError(f"prices: expected a scalar or shape ({p},), got {array.shape}")
     if not np.all(np.isfinite(array)):
         raise InputError("prices: expected finite values")
-    return np.broadcast_to(array, (p,)).copy()
+    return read_only(np.broadcast_to(array, (p,)))
 
 
 def _flags(name: str, values: ArrayLike | None, p: int) -> Bools:
     if values is None:
-        return np.zeros(p, dtype=bool)
+        return read_only(np.zeros(p, dtype=np.bool_))
     array = np.asarray(values)
     if array.shape != (p,) or array.dtype != np.bool_:
         raise InputError(f"{name}: expected bool of shape ({p},), got {array.dtype} {array.shape}")
-    return array.copy()
+    return read_only(array)
 
 
 def _labels(values: ArrayLike, p: int) -> NDArray[np.int64]:
     array = np.asarray(values)
     if array.shape != (p,) or not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"parts: expected integers of shape ({p},), got {array.shape}")
-    return array.astype(np.int64)
+    return read_only(array.astype(np.int64))

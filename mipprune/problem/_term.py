@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mipprune.errors import InputError
 
-__all__ = ["Term"]
+__all__ = ["Term", "as_floats", "read_only"]
 
 Floats = NDArray[np.float64]
 T = TypeVar("T", bound=np.generic)
@@ -51,7 +51,8 @@ class Term:
     ------
     InputError
         Wrong shapes, values that are not finite, negative ridge or bound,
-        Gram matrix not symmetric or not positive semidefinite.
+        Gram matrix not symmetric or not positive semidefinite, or, without
+        ridge, targets that the inputs cannot have produced (loss unbounded).
     """
 
     gram: Floats
@@ -80,11 +81,12 @@ class Term:
         sizes = _group_sizes(group_sizes)
         d, p = int(sizes.sum()), sizes.size
         gram_ = _finite("gram", gram, (d, d))
-        cross_ = np.asarray(cross, dtype=np.float64)
-        if cross_.ndim == 1:
-            cross_ = cross_[:, None]
+        cross_ = as_floats("cross", cross)
+        if cross_.ndim <= 1:
+            cross_ = cross_.reshape(-1, 1)
         cross_ = _finite("cross", cross_, (d, cross_.shape[-1]))
-        if not np.isfinite(energy) or energy < 0:
+        energy_ = as_floats("energy", energy)
+        if energy_.size != 1 or not np.isfinite(energy_).all() or energy_.item() < 0:
             raise InputError(f"energy: expected a finite number >= 0, got {energy}")
         ridge_ = _per_channel("ridge", ridge, p)
         if not np.all(np.isfinite(ridge_)) or np.any(ridge_ < 0):
@@ -95,14 +97,15 @@ class Term:
         dense_ = None if dense is None else _finite("dense", dense, cross_.shape)
         _check_psd(gram_)
         gram_ = (gram_ + gram_.T) / 2
+        _check_bounded(gram_, cross_, energy_.item(), np.repeat(ridge_, sizes))
         return cls(
-            gram=_frozen(gram_),
-            cross=_frozen(cross_),
-            energy=float(energy),
-            group_sizes=_frozen(sizes),
-            ridge=_frozen(ridge_),
-            big_m=_frozen(big_m_),
-            dense=None if dense_ is None else _frozen(dense_),
+            gram=read_only(gram_),
+            cross=read_only(cross_),
+            energy=energy_.item(),
+            group_sizes=read_only(sizes),
+            ridge=read_only(ridge_),
+            big_m=read_only(big_m_),
+            dense=None if dense_ is None else read_only(dense_),
             name=name,
         )
 
@@ -149,10 +152,10 @@ class Term:
             raise InputError(f"weight: expected a finite number > 0, got {weight}")
         return replace(
             self,
-            gram=_frozen(weight * self.gram),
-            cross=_frozen(weight * self.cross),
+            gram=read_only(weight * self.gram),
+            cross=read_only(weight * self.cross),
             energy=weight * self.energy,
-            ridge=_frozen(weight * self.ridge),
+            ridge=read_only(weight * self.ridge),
         )
 
     def scaled_channels(self) -> "Term":
@@ -171,11 +174,11 @@ class Term:
         np.divide(self.big_m, largest, out=big_m, where=largest > 0)
         return replace(
             self,
-            gram=_frozen((gram + gram.T) / 2),
-            cross=_frozen(cross[:, None]),
-            group_sizes=_frozen(np.ones(self.n_channels, dtype=np.int64)),
-            ridge=_frozen(self.ridge * norms),
-            big_m=_frozen(big_m),
+            gram=read_only((gram + gram.T) / 2),
+            cross=read_only(cross[:, None]),
+            group_sizes=read_only(np.ones(self.n_channels, dtype=np.int64)),
+            ridge=read_only(self.ridge * norms),
+            big_m=read_only(big_m),
             dense=None,
         )
 
@@ -189,16 +192,27 @@ class Term:
         return self.dense
 
 
-def _frozen(array: NDArray[T]) -> NDArray[T]:
+def read_only(array: NDArray[T]) -> NDArray[T]:
+    """A contiguous copy that cannot be written to."""
     copy = np.array(array, order="C")
     copy.setflags(write=False)
     return copy
 
 
+def as_floats(name: str, values: ArrayLike) -> Floats:
+    """``values`` as float64, or an InputError that names the argument."""
+    try:
+        array: Floats = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected real numbers ({error})") from error
+    return array
+
+
 def _group_sizes(values: ArrayLike) -> NDArray[np.int64]:
-    given = np.asarray(values)
-    sizes = given.astype(np.int64)
-    if given.ndim != 1 or sizes.size == 0 or np.any(sizes != given) or np.any(sizes < 0):
+    given = as_floats("group_sizes", values)
+    whole = given.ndim == 1 and given.size > 0 and bool(np.all(np.isfinite(given)))
+    sizes = given.astype(np.int64) if whole else np.zeros(0, dtype=np.int64)
+    if not whole or np.any(sizes != given) or np.any(sizes < 0):
         raise InputError(
             f"group_sizes: expected a 1-d array of at least one integer >= 0, got {values!r}"
         )
@@ -206,14 +220,14 @@ def _group_sizes(values: ArrayLike) -> NDArray[np.int64]:
 
 
 def _per_channel(name: str, values: ArrayLike, p: int) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
+    array = as_floats(name, values)
     if array.ndim > 1 or (array.ndim == 1 and array.size != p):
         raise InputError(f"{name}: expected a scalar or shape ({p},), got {array.shape}")
     return np.broadcast_to(array, (p,)).copy()
 
 
 def _finite(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
+    array = as_floats(name, values)
     if array.shape != shape:
         raise InputError(
             f"{name}: expected shape {shape} (rows = sum of group_sizes), got {array.shape}"
@@ -223,11 +237,40 @@ def _finite(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Floats:
     return array
 
 
+def _check_bounded(gram: Floats, cross: Floats, energy: float, ridge: Floats) -> None:
+    """Refuse a loss without minimum: cross leaves the range of a singular damped Gram.
+
+    ``tr(C'(G + s I)^-1 C)`` is at most the energy for consistent data, and tends
+    to a limit for s -> 0 whenever the loss is bounded; otherwise it grows as 1/s.
+    """
+    if not gram.size or bool(np.all(ridge > 0)):
+        return
+    damped = gram + np.diag(ridge)
+    shift = _psd_shift(gram) or 1e-100
+    fitted = [_fitted(damped, cross, factor * shift) for factor in (1.0, 10.0)]
+    if fitted[0] > energy * (1 + 1e-6) and fitted[0] > 2.0 * fitted[1]:
+        raise InputError(
+            "cross: outside the range of a singular gram, so the loss has no minimum without "
+            "ridge; give X'Y / N of the same inputs as gram, the energy of the same targets, "
+            "or a ridge > 0"
+        )
+
+
+def _fitted(gram: Floats, cross: Floats, shift: float) -> float:
+    factor = np.linalg.cholesky(gram + shift * np.eye(len(gram)))
+    return float((np.linalg.solve(factor, cross) ** 2).sum())
+
+
+def _psd_shift(gram: Floats) -> float:
+    """Most negative eigenvalue taken for rounding, as a positive number."""
+    return PSD_TOLERANCE * float(np.abs(gram).max(initial=0.0)) * gram.shape[0]
+
+
 def _check_psd(gram: Floats) -> None:
     scale = float(np.abs(gram).max(initial=0.0))
     if np.abs(gram - gram.T).max(initial=0.0) > 1e-8 * max(scale, np.finfo(float).tiny):
         raise InputError("gram: not symmetric; give X'X / N")
-    shift = PSD_TOLERANCE * scale * gram.shape[0]
+    shift = _psd_shift(gram)
     if scale > 0:
         try:
             np.linalg.cholesky((gram + gram.T) / 2 + shift * np.eye(gram.shape[0]))
