@@ -187,7 +187,7 @@ class _Table:
                 pieces = [(gram[part], cross[part]) for gram, cross in stacks]
                 self._descend(level, prefixes[part], pieces, partial[part])
             return
-        alive = self.feasible.reshape(2 ** (level + 1), -1).any(1)
+        alive = np.asarray(self.feasible.reshape(2 ** (level + 1), -1).any(1))
         out, kept = alive[2 * prefixes], alive[2 * prefixes + 1]
         value = partial[kept] + self.prices[level]
         children: list[Stack] = []

@@ -204,7 +204,9 @@ class _Search:
         finite = np.isfinite(self.limits.upper) & (self.limits.upper > 0)
         rows = np.maximum(self.limits.rows[finite], 0.0)
         share = (rows / self.limits.upper[finite][:, None]).sum(0)
-        return np.maximum(share, 1e-3 * max(float(share.max(initial=0.0)), 1e-9))
+        floor = 1e-3 * max(float(share.max(initial=0.0)), 1e-9)
+        result: Floats = np.maximum(share, floor)
+        return result
 
     def repair(self) -> bool:
         """Bring the current mask within all limits; False where that failed."""
@@ -250,10 +252,8 @@ class _Search:
         mask = self.engine.mask
         costs = np.where(self.limits.flips(mask), self.engine.flip_costs(), np.inf)
         if not self.boxed and costs.min() < -self.step:
-            order = costs / self.use() if np.any(~mask & (costs < -self.step)) else costs
-            self.engine.flip(
-                np.array([int(np.argmin(np.where(costs < -self.step, order, np.inf)))])
-            )
+            score = np.where(costs < -self.step, costs / self.use(), np.inf)
+            self.engine.flip(np.array([int(np.argmin(score))]))
             return True
         moves = [(costs[:, None], np.arange(mask.size)[:, None])]
         moves += [self.pairs(first, second) for first, second in self.sides()]
