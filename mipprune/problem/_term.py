@@ -263,7 +263,7 @@ def _fitted(gram: Floats, cross: Floats, shift: float) -> float:
 
 def _psd_shift(gram: Floats) -> float:
     """Most negative eigenvalue taken for rounding, as a positive number."""
-    return PSD_TOLERANCE * float(np.abs(gram).max(initial=0.0)) * gram.shape[0]
+    return PSD_TOLERANCE * float(np.abs(gram).max(initial=0.0)) * len(gram)
 
 
 def _check_psd(gram: Floats) -> None:

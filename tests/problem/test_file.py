@@ -132,7 +132,7 @@ GOOD = {
 )
 def test_bad_content_is_a_data_file_error(tmp_path: Path, change: dict[str, np.ndarray]) -> None:
     path = tmp_path / "bad.npz"
-    np.savez(path, **{**GOOD, **change})
+    np.savez(path, allow_pickle=True, **{**GOOD, **change})
     with pytest.raises(DataFileError, match=r"bad\.npz"):
         ChannelSelection.load(path)
 

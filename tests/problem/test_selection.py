@@ -214,7 +214,7 @@ def test_wrong_options_are_refused(
     options: dict[str, object], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        program(**options)
+        program(0, **options)
 
 
 def test_forced_both_ways_is_refused() -> None:
