@@ -26,7 +26,14 @@ from mipprune.models._dataset import (
 )
 from mipprune.models._factory import load_factory, load_model, load_weights, read_state_dict
 from mipprune.models._files import DATA_VARIABLE
-from mipprune.models._glosses import TextDataset, TextSplit, load_glosses, token_batches
+from mipprune.models._glosses import (
+    TextDataset,
+    TextSplit,
+    TokenSource,
+    load_glosses,
+    token_batches,
+    token_source,
+)
 from mipprune.models._load import data_names, load_data
 from mipprune.models._registry import build_model, model_names
 from mipprune.models.pretrained import (
@@ -53,6 +60,7 @@ __all__ = [
     "TensorSource",
     "TextDataset",
     "TextSplit",
+    "TokenSource",
     "augment_images",
     "batches",
     "build_model",
@@ -78,4 +86,5 @@ __all__ = [
     "split_batch",
     "stratified_holdout",
     "token_batches",
+    "token_source",
 ]

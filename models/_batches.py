@@ -32,9 +32,14 @@ class DataSource(Protocol):
     or on the iterable); ``n_classes``; ``image_shape``.
     """
 
-    train: Iterable[Any]
-    validation: Iterable[Any]
-    test: Iterable[Any]
+    @property
+    def train(self) -> Iterable[Any]: ...
+
+    @property
+    def validation(self) -> Iterable[Any]: ...
+
+    @property
+    def test(self) -> Iterable[Any]: ...
 
 
 def check_data(data: Any, where: str) -> "Dataset | DataSource":

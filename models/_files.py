@@ -18,15 +18,7 @@ DATA_VARIABLE = "MIPPRUNE_DATA"
 def search_folders(
     root: str | Path | None, subfolders: Iterable[str], system: Iterable[str] = ()
 ) -> list[Path]:
-    """Folders to look in: ``root`` and its sub-folders, else the variable's, else the system's.
-
-    Raises
-    ------
-    DataFileError
-        If ``root`` is given and is not a folder.
-    """
-    if root is not None and not Path(root).is_dir():
-        raise DataFileError(f"the data folder '{root}' does not exist or is not a folder")
+    """Folders to look in: ``root`` and its sub-folders, else the variable's, else the system's."""
     bases = [Path(root)] if root is not None else []
     if root is None and os.environ.get(DATA_VARIABLE):
         bases.append(Path(os.environ[DATA_VARIABLE]))
@@ -49,10 +41,12 @@ def find_file(names: Iterable[str], folders: Iterable[Path], what: str, how: str
         for name in names:
             if (folder / name).is_file():
                 return folder / name
-    searched = ", ".join(str(folder) for folder in folders) or "no folder (none was given)"
+    searched = ", ".join(
+        str(folder) if folder.is_dir() else f"{folder} (no such folder)" for folder in folders
+    )
     raise DataFileError(
-        f"{what}: found no '{names[0]}' in {searched}; pass its folder as root or set "
-        f"{DATA_VARIABLE}; to get it: {how}"
+        f"{what}: found no '{names[0]}' in {searched or 'no folder (none was given)'}; "
+        f"pass its folder as root or set {DATA_VARIABLE}; to get it: {how}"
     )
 
 

@@ -23,7 +23,16 @@ from mipprune.models._batches import epoch_order
 from mipprune.models._dataset import SPLITS, stratified_holdout
 from mipprune.models._files import check_digest, find_file, read_bytes, search_folders
 
-__all__ = ["TextDataset", "TextSplit", "load_glosses", "parse_glosses", "token_batches"]
+__all__ = [
+    "TextDataset",
+    "TextSplit",
+    "TokenBatches",
+    "TokenSource",
+    "load_glosses",
+    "parse_glosses",
+    "token_batches",
+    "token_source",
+]
 
 _HOW = "apt-get install wordnet-base"
 _SYSTEM = ("/usr/share/wordnet",)
@@ -169,6 +178,66 @@ def token_batches(
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     order = epoch_order(len(split), epoch, seed, shuffle)
     return _token_batches(split, tokenize, order, batch_size)
+
+
+@dataclass
+class TokenBatches:
+    """A text split as an iterable of batches, in a new order every epoch if shuffled."""
+
+    split: TextSplit
+    tokenize: Callable[[list[str]], Mapping[str, Tensor]]
+    batch_size: int
+    seed: int = 0
+    shuffle: bool = False
+    epoch: int = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Order of the next pass."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return token_batches(
+            self.split,
+            self.tokenize,
+            self.batch_size,
+            epoch=self.epoch,
+            seed=self.seed,
+            shuffle=self.shuffle,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TokenSource:
+    """A text data set as a :class:`mipprune.models.DataSource`."""
+
+    train: TokenBatches
+    validation: TokenBatches
+    test: TokenBatches
+    n_classes: int
+
+
+def token_source(
+    data: TextDataset,
+    tokenize: Callable[[list[str]], Mapping[str, Tensor]],
+    batch_size: int,
+    *,
+    seed: int = 0,
+) -> TokenSource:
+    """Tokenised batches of all three splits; those of ``train`` in random order.
+
+    Parameters
+    ----------
+    data : TextDataset
+    tokenize, batch_size, seed
+        As in :func:`token_batches`.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    train, validation, test = (
+        TokenBatches(data.split(name), tokenize, batch_size, seed, shuffle=name == "train")
+        for name in SPLITS
+    )
+    return TokenSource(train, validation, test, data.n_classes)
 
 
 def _token_batches(

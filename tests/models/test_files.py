@@ -26,9 +26,10 @@ def test_a_given_root_hides_variable_and_system(
     assert search_folders(None, ("sub",)) == []
 
 
-def test_a_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataFileError, match="does not exist"):
-        search_folders(tmp_path / "nowhere", ())
+def test_a_root_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    folders = search_folders(tmp_path / "nowhere", ())
+    with pytest.raises(DataFileError, match=r"nowhere \(no such folder\).*get-it a"):
+        find_file(("a.bin",), folders, "The set", "get-it a")
 
 
 def test_a_missing_file_names_folders_and_command(tmp_path: Path) -> None:

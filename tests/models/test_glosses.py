@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from mipprune.errors import DataFileError, InputError
-from mipprune.models import load_glosses, split_batch, token_batches
+from mipprune.models import (
+    batches,
+    check_data,
+    load_glosses,
+    split_batch,
+    token_batches,
+    token_source,
+)
 from mipprune.models._glosses import parse_glosses
 
 LICENCE = "  1 This software and database is provided\n"
@@ -72,6 +79,22 @@ def test_splits_and_batches(tmp_path: Path) -> None:
         token_batches(data.test, words, 0)
     with pytest.raises(InputError, match="unknown split"):
         data.split("rest")
+
+
+def test_tokenised_text_is_data_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "data.noun").write_bytes(tiny())
+    glosses = load_glosses(tmp_path, n_test=52, n_validation=26)
+    source = check_data(token_source(glosses, words, 20, seed=3), "token_source")
+
+    def labels(split: str, epoch: int) -> Tensor:
+        return torch.cat([batch["labels"] for batch in batches(source, split, 1, epoch=epoch)])
+
+    assert torch.equal(labels("test", 0), glosses.test.labels)
+    assert torch.equal(labels("train", 4), labels("train", 4))
+    assert not torch.equal(labels("train", 4), labels("train", 5))
+    assert len(labels("train", 4)) == 78
+    with pytest.raises(InputError, match="batch_size"):
+        token_source(glosses, words, 0)
 
 
 def test_missing_file_names_the_command(tmp_path: Path) -> None:
