@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 from mipprune import errors
 
 if TYPE_CHECKING:
+    from mipprune.pipeline import PruneConfig, prune
     from mipprune.problem import ChannelSelection, Solution, Term
 
 # Public name -> module that defines it.
 _EXPORTS = {
     "ChannelSelection": "mipprune.problem",
+    "PruneConfig": "mipprune.pipeline",
     "Solution": "mipprune.problem",
     "Term": "mipprune.problem",
+    "prune": "mipprune.pipeline",
 }
 
-__all__ = ["ChannelSelection", "Solution", "Term", "errors"]
+__all__ = ["ChannelSelection", "PruneConfig", "Solution", "Term", "errors", "prune"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,21 @@
+"""From a network and a budget to a smaller network and a report."""
+
+from mipprune.pipeline._config import PruneConfig, load_config
+from mipprune.pipeline._directory import RunDirectory
+from mipprune.pipeline._export import export_onnx, export_safetensors
+from mipprune.pipeline._latency import measure_latency
+from mipprune.pipeline._prune import PruneResult, prune
+from mipprune.pipeline._saved import PrunedNetwork, load_pruned
+
+__all__ = [
+    "PruneConfig",
+    "PruneResult",
+    "PrunedNetwork",
+    "RunDirectory",
+    "export_onnx",
+    "export_safetensors",
+    "load_config",
+    "load_pruned",
+    "measure_latency",
+    "prune",
+]

@@ -1,0 +1,183 @@
+"""The whole way: reference, training with a method, rounding, removal, fine-tuning, report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mipprune.graph import Masks
+from mipprune.graph.budgets import Budgets
+from mipprune.models import Dataset, DataSource, Forward, batches
+from mipprune.pipeline._config import PruneConfig
+from mipprune.pipeline._directory import RunDirectory
+from mipprune.pipeline._latency import measure_latency
+from mipprune.pipeline._phases import fine_tune, remove_channels, train_dense, train_method
+from mipprune.pipeline._recipes import phase_settings
+from mipprune.pipeline._summary import build_report
+from mipprune.pipeline._task import (
+    ModelFactory,
+    Task,
+    example_inputs,
+    find_groups,
+    load_task_data,
+    new_network,
+)
+from mipprune.report import Latency, PruneReport, ReportFiles, load_report, write_report
+from mipprune.training import Criterion, method_class
+
+__all__ = ["PruneResult", "prune"]
+
+LATENCY_BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class PruneResult:
+    """Outcome of :func:`prune`.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The pruned, fine-tuned network.
+    masks : mapping
+        Family name -> bool array, True = kept.
+    report : PruneReport
+    folder : Path
+    files : ReportFiles
+    """
+
+    model: nn.Module
+    masks: Masks
+    report: PruneReport
+    folder: Path
+    files: ReportFiles
+
+
+def prune(
+    config: PruneConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    model: ModelFactory | None = None,
+    data: Dataset | DataSource | None = None,
+    forward: Forward | None = None,
+    criterion: Criterion | None = None,
+    inputs: tuple[Any, ...] | None = None,
+    progress: bool = True,
+) -> PruneResult:
+    """Train a network so that it can lose channels, remove them, fine-tune and report.
+
+    Phases: dense reference; the method's training (SPR: from scratch, with M
+    from the reference); rounding to the budget; physical removal, compared with
+    the masked network; fine-tuning; report.
+
+    Parameters
+    ----------
+    config : PruneConfig
+    out : path
+        Folder of the run, see :class:`mipprune.pipeline.RunDirectory`.
+    resume : bool
+        Go on with the run in ``out`` at the phase and epoch where it was
+        stopped; on a CPU with the same threads and build the result is that of
+        an uninterrupted run.
+    model : callable, optional
+        ``model() -> nn.Module``, newly initialised, instead of ``config.model``.
+    data : Dataset or DataSource, optional
+        Instead of ``config.data``, which then is only its name in the report.
+    forward, criterion : callable, optional
+        As for :func:`mipprune.training.train`.
+    inputs : tuple, optional
+        Example arguments of the network; default: those of the first batch.
+    progress : bool
+
+    Returns
+    -------
+    PruneResult
+
+    Raises
+    ------
+    InputError
+        Settings that do not fit, ``out`` exists (without ``resume``), or holds
+        no run (with it).
+    BudgetError
+        The budget cannot be reached; raised before anything is trained.
+    TraceError
+        The network cannot be traced, or does not take the data.
+    KeyboardInterrupt
+        After everything was saved; ``resume`` goes on.
+    """
+    if not resume:
+        RunDirectory.refuse_existing(out)
+    else:
+        RunDirectory.open(out, config)
+    task = _task(config, model, data, forward, criterion, inputs, progress)
+    budget = Budgets.parse({**config.limits, "multiple_of": config.multiple_of})
+    limits = {}
+    if config.limits:
+        limits = {resource.name: resource.limit for resource in budget.resolve(task.groups)}
+    rounding = budget if config.rounding == "budget" else None
+    run = RunDirectory.open(out, config) if resume else RunDirectory.create(out, config)
+    reference = train_dense(task, run)
+    trained = train_method(task, run, reference, rounding)
+    smaller, masks = remove_channels(task, run, trained, rounding)
+    final = fine_tune(task, run, smaller)
+    report = _report(task, run, masks, limits, reference, final)
+    files = write_report(report, run.path)
+    return PruneResult(final, masks, report, run.path, files)
+
+
+def _task(
+    config: PruneConfig,
+    model: ModelFactory | None,
+    data: Dataset | DataSource | None,
+    forward: Forward | None,
+    criterion: Criterion | None,
+    inputs: tuple[Any, ...] | None,
+    progress: bool,
+) -> Task:
+    """Load and check everything that can be checked before training."""
+    method_class(config.method)
+    found = load_task_data(config, data)
+    arguments = (inputs, {}) if inputs is not None else example_inputs(found)
+
+    def factory() -> nn.Module:
+        return new_network(config, found, model)
+
+    return Task(
+        config=config,
+        data=found,
+        factory=factory,
+        groups=find_groups(factory(), arguments, config.device),
+        inputs=arguments,
+        settings=phase_settings(config, found),
+        forward=forward,
+        criterion=criterion,
+        progress=progress,
+    )
+
+
+def _report(
+    task: Task,
+    run: RunDirectory,
+    masks: Masks,
+    limits: dict[str, float],
+    dense: nn.Module,
+    final: nn.Module,
+) -> PruneReport:
+    if (run.path / "report.json").is_file():
+        return load_report(run.path)
+    latency = _latency(task, dense, final) if task.config.latency_repeats else None
+    return build_report(task, run, masks, limits, latency)
+
+
+def _latency(task: Task, dense: nn.Module, final: nn.Module) -> Latency:
+    task.announce("latency")
+    batch = next(iter(batches(task.data, "test", LATENCY_BATCH, shuffle=False, augment=False)))
+    return measure_latency(
+        dense,
+        final,
+        batch,
+        repeats=task.config.latency_repeats,
+        device=task.config.device,
+        forward=task.forward,
+    )
