@@ -17,7 +17,6 @@ from mipprune.perspective._prox import Pieces, cubic_root, entry_pieces, step_fi
 from mipprune.perspective._segments import SegmentLayout, as_layout, prepare_segments
 
 
-@torch.no_grad()
 def segment_prox(
     flat: Tensor,
     segment: Tensor | SegmentLayout,
@@ -58,10 +57,11 @@ def segment_prox(
     if check:
         reject(step_findings(tau))
     tau = tau.expand(layout.n_segments)
-    x, gate = _segment_solve(term, tau, layout)
-    point = term.w / layout.spread(x)
-    point = torch.maximum(torch.minimum(point, term.big_m), -term.big_m)
-    return (layout.spread(gate) * point).to(flat.dtype)
+    with torch.no_grad():
+        x, gate = _segment_solve(term, tau, layout)
+        point = term.w / layout.spread(x)
+        point = torch.maximum(torch.minimum(point, term.big_m), -term.big_m)
+        return (layout.spread(gate) * point).to(flat.dtype)
 
 
 def _segment_solve(term: Term, tau: Tensor, layout: SegmentLayout) -> tuple[Tensor, Tensor]:

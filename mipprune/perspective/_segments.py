@@ -27,7 +27,7 @@ from mipprune.perspective._checks import (
     require_float,
     wide_dtype,
 )
-from mipprune.perspective._closed_form import CASE_BOUND, CASE_NORM, CASE_RIDGE, group_ratio
+from mipprune.perspective._closed_form import CASE_BOUND, CASE_NORM, CASE_RIDGE
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +77,8 @@ class SegmentLayout:
             raise InputError("segment must be a one-dimensional int64 tensor, a group per entry")
         if isinstance(n_segments, bool) or not isinstance(n_segments, int) or n_segments < 1:
             raise InputError(f"n_segments is {n_segments!r}; expected a positive integer")
-        reject(
-            (
-                (segment < 0) | (segment >= n_segments),
-                f"segment leaves the range 0..{n_segments - 1}",
-            )
-        )
+        outside = (segment < 0) | (segment >= n_segments)
+        reject((outside, f"segment has entries outside the range 0..{n_segments - 1}"))
         runs, lengths = torch.unique_consecutive(segment, return_counts=True)
         every = torch.arange(n_segments, device=segment.device)
         return cls(
@@ -147,79 +143,78 @@ class SegmentTerms(NamedTuple):
 
 
 class _Groups(NamedTuple):
-    """Per-group numbers: results, and the two factors of the analytic gradient."""
+    """Per-group numbers: results, inner quantities, and the factors of the gradient."""
 
     value: Tensor
-    indicator: Tensor
-    case: Tensor
+    level: Tensor
+    free: Tensor
+    limit: Tensor
     radial: Tensor
-    corner: Tensor
+    shared: Tensor
 
 
-def _solve_groups(square: Tensor, limit: Tensor, a: Tensor, b: Tensor) -> _Groups:
-    """Project out y from ||w||^2 and max|w|/M of each group.
+def _solve_groups(square: Tensor, limit: Tensor, a: Tensor, b: Tensor, floor: float) -> _Groups:
+    """Project out y from ||w||^2 and max|w|/M of each group, in as few kernels as possible.
 
-    The gradient is ``radial * w_i``, plus ``corner * sign(w_i) / M_i`` shared among the
-    entries that attain the limit.
+    The gradient is ``radial * w_i``, plus ``shared * w_i / M_i^2`` divided among the entries
+    that attain the limit, for there w_i / (limit M_i^2) = sign(w_i) / M_i. Indicators below
+    ``floor`` are met only by weights at the end of the range of their dtype.
     """
     norm = square.sqrt()
-    free = group_ratio(a, b) * norm
-    zero = (norm == 0) & (limit == 0)
-    ridge = ((free >= 1) | (b == 0)) & ~zero
-    full = (limit > 1) | ridge
-    level = torch.where(full, 1, torch.maximum(free, limit).clamp(max=1))
-    safe = torch.where(level > 0, level, torch.ones_like(level))
-    slope = norm / safe
-    value = torch.where(zero, 0, a * norm * slope + b * level)
-    corner = torch.where((limit > free) & ~full, b - a * slope * slope, 0)
-    on_bound = (limit >= 1) | ridge
-    inside = torch.where((limit <= free) | zero, CASE_NORM, CASE_BOUND)
-    case = torch.where(on_bound, CASE_RIDGE, inside).to(torch.int8)
-    return _Groups(value, level, case, 2 * a / safe, corner)
+    # A price of zero makes every group that is not zero prefer y = 1.
+    free = (a * square).div_(b.clamp(min=torch.finfo(b.dtype).tiny)).sqrt_()
+    level = torch.maximum(free, limit).clamp_(max=1)
+    slope = norm / level.clamp(min=torch.finfo(b.dtype).tiny)
+    value = torch.addcmul(b * level, a * norm, slope)
+    corner = torch.addcmul(b, a * slope, slope, value=-1)
+    shared = corner.mul_((limit > free) & (limit <= 1)).div_(limit.clamp(min=floor))
+    return _Groups(value, level, free, limit, (a * 2).div_(level.clamp(min=floor)), shared)
 
 
 class _SegmentTerms(torch.autograd.Function):
-    """Value, indicator and case of every group with the analytic gradient of the value."""
+    """Value of every group with its analytic gradient; indicator, free y and lower limit."""
 
     @staticmethod
     def forward(
         ctx: Any, flat: Tensor, a: Tensor, b: Tensor, big_m: Tensor, layout: SegmentLayout
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         work = flat.to(computing_dtype(flat.dtype))
         share = work.abs().div_(big_m)
         limit = layout.largest(share)
-        squares = work.to(a.dtype, copy=True).square_()
-        found = _solve_groups(layout.total(squares), limit.to(a.dtype), a, b)
-        ctx.save_for_backward(flat, share, limit, found.radial, found.corner, big_m)
+        square = layout.total(work.to(a.dtype, copy=True).square_())
+        # Two decades above the smallest number: 2 a / floor stays finite.
+        floor = 100 * torch.finfo(work.dtype).tiny
+        found = _solve_groups(square, limit.to(a.dtype), a, b, floor)
+        ctx.save_for_backward(flat, share, limit, found.radial, found.shared, big_m)
         ctx.layout = layout
-        results = (found.value.to(work.dtype), found.indicator.to(work.dtype), found.case)
-        ctx.mark_non_differentiable(*results[1:])
-        return results
+        ctx.set_materialize_grads(False)
+        rest = (found.level.to(work.dtype), found.free, found.limit)
+        ctx.mark_non_differentiable(*rest)
+        return found.value.to(work.dtype), *rest
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, upstream: Tensor, *_unused: Tensor
-    ) -> tuple[Tensor, None, None, None, None]:
-        flat, share, limit, radial, corner, big_m = ctx.saved_tensors
+        ctx: Any, upstream: Tensor | None, *_unused: Tensor
+    ) -> tuple[Tensor | None, None, None, None, None]:
+        if upstream is None:
+            return None, None, None, None, None
+        flat, share, limit, radial, shared, big_m = ctx.saved_tensors
         layout: SegmentLayout = ctx.layout
         outer = upstream.to(radial.dtype)
-
-        def spread(factor: Tensor) -> Tensor:
-            # Factors leave the range of single precision only where the weights do, too.
-            cap = torch.finfo(share.dtype).max
-            return layout.spread((outer * factor).clamp(-cap, cap).to(share.dtype))
-
         attained = (share == layout.spread(limit)).to(share.dtype)
-        ties = layout.total(attained).clamp(min=1).to(radial.dtype)
-        wide = limit.to(radial.dtype)
-        shared = corner / (ties * torch.where(wide > 0, wide, torch.ones_like(wide)))
-        # sign(w) / M = w / (limit * M^2) where |w| / M attains the limit.
-        factor = spread(shared).mul_(attained).div_(big_m).div_(big_m).add_(spread(radial))
-        return factor.mul_(flat).to(flat.dtype), None, None, None, None
+        push = (outer * shared).div_(layout.total(attained)).to(share.dtype)
+        corner = layout.spread(push).mul_(attained).mul_(flat).div_(big_m).div_(big_m)
+        pull = layout.spread((outer * radial).to(share.dtype))
+        return corner.addcmul_(pull, flat).to(flat.dtype), None, None, None, None
 
 
-_packed_terms: Callable[..., tuple[Tensor, Tensor, Tensor]] = _SegmentTerms.apply
+_packed_terms: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _SegmentTerms.apply
+
+
+def _cases(free: Tensor, limit: Tensor) -> Tensor:
+    inside = torch.where(limit <= free, CASE_NORM, CASE_BOUND)
+    return torch.where((limit >= 1) | (free >= 1), CASE_RIDGE, inside).to(torch.int8)
 
 
 def as_layout(segment: Tensor | SegmentLayout, n_segments: int | None) -> SegmentLayout:
@@ -252,7 +247,7 @@ def prepare_segments(
             f"{tuple(layout.segment.shape)} on {layout.segment.device}"
         )
     entries = flat.new_empty(0, dtype=entry_dtype or computing_dtype(flat.dtype))
-    wide = entries.to(wide_dtype(flat))
+    wide = flat.new_empty(0, dtype=wide_dtype(flat))
     ridge, price = as_coefficient("a", a, wide), as_coefficient("b", b, wide)
     bound = as_coefficient("big_m", big_m, entries)
     groups = torch.Size([layout.n_segments])
@@ -321,7 +316,8 @@ def segment_terms(
     """
     layout = as_layout(segment, n_segments)
     term = prepare_segments("flat", flat, layout, a, b, big_m, check)
-    return SegmentTerms(*_packed_terms(term.w, term.a, term.b, term.big_m, layout))
+    value, gate, free, limit = _packed_terms(term.w, term.a, term.b, term.big_m, layout)
+    return SegmentTerms(value, gate, _cases(free, limit))
 
 
 def segment_value(
@@ -335,4 +331,6 @@ def segment_value(
     check: bool = True,
 ) -> Tensor:
     """Value of groups packed into a flat vector, (n_segments,): see :func:`segment_terms`."""
-    return segment_terms(flat, segment, n_segments, a, b, big_m, check=check).value
+    layout = as_layout(segment, n_segments)
+    term = prepare_segments("flat", flat, layout, a, b, big_m, check)
+    return _packed_terms(term.w, term.a, term.b, term.big_m, layout)[0]

@@ -4,6 +4,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
+from cvxpy.atoms.quad_over_lin import quad_over_lin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -108,7 +109,7 @@ def test_value_equals_the_perspective_program(seed: int) -> None:
     w, big_m = w / scale, big_m / scale
     gate = cp.Variable()
     row, bound = w[0].numpy(), big_m[0].numpy()
-    objective = float(a) * cp.quad_over_lin(row, gate) + float(b) * gate
+    objective = float(a) * quad_over_lin(row, gate) + float(b) * gate
     problem = cp.Problem(cp.Minimize(objective), [np.abs(row) <= bound * gate, gate <= 1])
     problem.solve(**CLARABEL)
     found = float(perspective.term_value(w, a, b, big_m))
@@ -122,8 +123,9 @@ def test_conjugate_equals_the_cone_program(seed: int) -> None:
     big_m = 0.2 + torch.rand(4, generator=generator, dtype=DOUBLE)
     a, b = 0.3, 0.2 + 0.2 * seed
     w, gate = cp.Variable(4), cp.Variable()
-    gain = v.numpy() @ w - a * cp.quad_over_lin(w, gate) - b * gate
-    limits = [cp.abs(w) <= cp.multiply(big_m.numpy(), gate * np.ones(4)), gate <= 1]
+    gain = v.numpy() @ w - a * quad_over_lin(w, gate) - b * gate
+    limit = big_m.numpy() * gate
+    limits = [w <= limit, -w <= limit, gate <= 1]
     problem = cp.Problem(cp.Maximize(gain), limits)
     problem.solve(**CLARABEL)
     assert float(perspective.term_conjugate(v, a, b, big_m)) == pytest.approx(

@@ -152,7 +152,7 @@ def test_single_precision_keeps_its_digits_at_every_size(size: float) -> None:
     )
     expected = gradient(exact, 0.3, big_m.float())
     torch.testing.assert_close(
-        found.double(), expected, rtol=1e-5, atol=2e-6 * expected.abs().max()
+        found.double(), expected, rtol=1e-5, atol=2e-6 * float(expected.abs().max())
     )
 
 

@@ -1,6 +1,7 @@
 """Bad input is refused at the entry with an InputError that says what to do."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -47,10 +48,10 @@ def test_numbers_that_are_not_finite(function: Callable[..., object], bad: float
 
 
 @pytest.mark.parametrize("step", [0.0, -1.0, NAN, INF, torch.tensor([1.0, 1.0, 0.0])])
-def test_steps_that_are_not_positive(step: object) -> None:
+def test_steps_that_are_not_positive(step: float | torch.Tensor) -> None:
     for call in (
-        lambda: perspective.prox(W, step, 0.5, 1.0),  # type: ignore[arg-type]  # table of bad input
-        lambda: perspective.segment_prox(W.view(-1), SEGMENT, 3, step, 0.5, 0.5, 1.0),  # type: ignore[arg-type]  # table of bad input
+        partial(perspective.prox, W, step, 0.5, 1.0),
+        partial(perspective.segment_prox, W.view(-1), SEGMENT, 3, step, 0.5, 0.5, 1.0),
     ):
         with pytest.raises(InputError, match="step"):
             call()

@@ -117,7 +117,7 @@ def test_kinks_have_the_same_subgradients_as_dense_groups() -> None:
     assert torch.equal(found[0], torch.zeros(3, dtype=DOUBLE))
 
 
-@pytest.mark.parametrize("size", [1e-36, 1e-25, 1.0, 1e10])
+@pytest.mark.parametrize("size", [1e-33, 1e-25, 1.0, 1e10])
 def test_single_precision_keeps_its_digits_at_every_size(size: float) -> None:
     packed = Packed(3)
     single = (size * packed.flat).float().requires_grad_()
@@ -128,7 +128,21 @@ def test_single_precision_keeps_its_digits_at_every_size(size: float) -> None:
     expected = perspective.segment_value(exact, *rest)
     (slope,) = torch.autograd.grad(expected.sum(), exact)
     torch.testing.assert_close(value.double(), expected, rtol=2e-7, atol=0)
-    torch.testing.assert_close(found.double(), slope, rtol=1e-6, atol=1e-6 * slope.abs().max())
+    torch.testing.assert_close(
+        found.double(), slope, rtol=1e-6, atol=1e-6 * float(slope.abs().max())
+    )
+
+
+def test_gradient_at_the_end_of_the_range_is_finite_and_shrinks() -> None:
+    packed = Packed(3)
+    rest = (packed.segment, packed.n_segments, packed.a, packed.b, packed.big_m.float())
+    slopes = []
+    for size in (1e-33, 1e-38, 1e-42, 0.0):
+        tiny = (size * packed.flat).float().requires_grad_()
+        value = perspective.segment_value(tiny, *rest).sum()
+        slopes.append(torch.autograd.grad(value, tiny)[0].abs().max())
+    assert torch.isfinite(torch.stack(slopes)).all()
+    assert slopes[0] > slopes[1] > slopes[2] > slopes[3] == 0
 
 
 def test_half_precision_gives_single_precision_values() -> None:
@@ -175,21 +189,24 @@ def test_prox_per_group_steps_and_no_count_cost() -> None:
         torch.testing.assert_close(found[mine], alone, rtol=0, atol=1e-13)
 
 
+VIEWS = ("aten.expand.default", "aten.detach.default", "aten.new_empty.default")
+
+
 class CountOperators(TorchDispatchMode):
-    """Counts the operators that run, each about one kernel."""
+    """Counts the operators that run, each about one kernel, apart from views."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it bare
+        self.count: int = 0
 
     def __torch_dispatch__(
         self,
         func: Callable[..., object],
         types: object,
-        args: tuple = (),
-        kwargs: dict | None = None,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
     ) -> object:
-        self.count += 1
+        self.count += str(func) not in VIEWS
         return func(*args, **(kwargs or {}))
 
 
@@ -203,11 +220,11 @@ def operators_for(n_segments: int) -> int:
             flat, layout, None, packed.a, packed.b, big_m, check=False
         )
         value.sum().backward()
-    return counter.count
+    return int(counter.count)
 
 
 def test_number_of_operators_does_not_grow_with_the_network() -> None:
-    assert operators_for(10) == operators_for(500)
+    assert operators_for(10) == operators_for(500) <= 58
 
 
 def test_layout_finds_runs() -> None:
