@@ -86,8 +86,9 @@ def reject(*findings: tuple[Tensor, str]) -> None:
     """
     if torch.compiler.is_compiling():
         return
+    anywhere = torch.stack([condition.any() for condition, _ in findings]).any()
     try:
-        found = bool(torch.stack([condition.any() for condition, _ in findings]).any())
+        found = bool(anywhere)
     except RuntimeError:
         return
     if found:

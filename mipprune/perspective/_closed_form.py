@@ -276,10 +276,47 @@ def value(
     valid: Tensor | None = None,
     check: bool = True,
 ) -> Tensor:
-    """Structured perspective regularisation of each group: ``term_value`` at (alpha, 1 - alpha).
+    r"""Structured perspective regularisation of each group.
 
-    ``alpha`` lies in (0, 1), one number or one per group; the rest as in
-    :func:`term_value`.
+    :func:`term_value` at a = alpha, b = 1 - alpha. With s = sqrt(alpha / (1 - alpha)) and
+    r = max_i |w_i| / M_i,
+
+    .. math::
+
+        z(w) = \begin{cases}
+            \alpha \|w\|^2 + 1 - \alpha & \max(r, s \|w\|) \ge 1 \\
+            2 \sqrt{\alpha (1 - \alpha)}\, \|w\| & r \le s \|w\| \\
+            \alpha \|w\|^2 / r + (1 - \alpha)\, r & \text{otherwise}
+        \end{cases}
+
+    Parameters
+    ----------
+    w : Tensor, (..., G, n), floating point
+        Groups of weights, one per row; zero padding contributes nothing.
+    alpha : float or Tensor, broadcastable to (..., G)
+        Share of the ridge, in (0, 1).
+    big_m : float or Tensor, broadcastable to (..., G, n)
+        Bounds M > 0 on \|w\|, possibly infinite; one per group has shape (G, 1).
+    valid, check
+        As in :func:`term_value`, as are gradients, errors and references.
+
+    Returns
+    -------
+    Tensor, (..., G), dtype of ``w``
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mipprune import perspective
+    >>> filters = torch.tensor([[0.0, 0.0], [0.3, 0.4], [0.6, 0.8]])
+    >>> perspective.value(filters, 0.5, 2.0)
+    tensor([0.0000, 0.5000, 1.0000])
+    >>> perspective.indicator(filters, 0.5, 2.0)
+    tensor([0.0000, 0.5000, 1.0000])
+    >>> perspective.prox(filters, 0.6, 0.5, 2.0)
+    tensor([[0.0000, 0.0000],
+            [0.0000, 0.0000],
+            [0.2400, 0.3200]])
     """
     a, b = coefficients_of_alpha(alpha, check)
     return term_value(w, a, b, big_m, valid=valid, check=check)
@@ -293,7 +330,10 @@ def indicator(
     valid: Tensor | None = None,
     check: bool = True,
 ) -> Tensor:
-    """Optimal indicator of each group: ``term_indicator`` at (alpha, 1 - alpha)."""
+    """Optimal indicator y* of each group: ``term_indicator`` at (alpha, 1 - alpha).
+
+    Arguments and errors as in :func:`value`; returns (..., G) in the dtype of ``w``.
+    """
     a, b = coefficients_of_alpha(alpha, check)
     return term_indicator(w, a, b, big_m, valid=valid, check=check)
 
@@ -306,7 +346,10 @@ def case(
     valid: Tensor | None = None,
     check: bool = True,
 ) -> Tensor:
-    """Case of each group, 1, 2 or 3 as int8: ``term_case`` at (alpha, 1 - alpha)."""
+    """Case of each group, 1, 2 or 3: ``term_case`` at (alpha, 1 - alpha).
+
+    Arguments and errors as in :func:`value`; returns (..., G), int8.
+    """
     a, b = coefficients_of_alpha(alpha, check)
     return term_case(w, a, b, big_m, valid=valid, check=check)
 
@@ -319,6 +362,9 @@ def conjugate(
     valid: Tensor | None = None,
     check: bool = True,
 ) -> Tensor:
-    """Convex conjugate of each group: ``term_conjugate`` at (alpha, 1 - alpha)."""
+    """Convex conjugate of each group: ``term_conjugate`` at (alpha, 1 - alpha).
+
+    Arguments and errors as in :func:`value`, with a dual vector ``v``; returns (..., G).
+    """
     a, b = coefficients_of_alpha(alpha, check)
     return term_conjugate(v, a, b, big_m, valid=valid, check=check)

@@ -216,6 +216,9 @@ def prox(
     valid: Tensor | None = None,
     check: bool = True,
 ) -> Tensor:
-    """Proximal operator of each group: ``term_prox`` at (alpha, 1 - alpha)."""
+    """Proximal operator of each group: ``term_prox`` at (alpha, 1 - alpha).
+
+    ``alpha`` lies in (0, 1), one number or one per group; returns (..., G, n).
+    """
     a, b = coefficients_of_alpha(alpha, check)
     return term_prox(v, step, a, b, big_m, valid=valid, check=check)

@@ -218,6 +218,7 @@ def _cases(free: Tensor, limit: Tensor) -> Tensor:
 
 
 def as_layout(segment: Tensor | SegmentLayout, n_segments: int | None) -> SegmentLayout:
+    """Return the layout given, or the one of an index with its number of groups."""
     if isinstance(segment, SegmentLayout):
         if n_segments is not None and n_segments != segment.n_segments:
             raise InputError(
@@ -330,7 +331,17 @@ def segment_value(
     *,
     check: bool = True,
 ) -> Tensor:
-    """Value of groups packed into a flat vector, (n_segments,): see :func:`segment_terms`."""
+    """Value of groups packed into a flat vector, (n_segments,): see :func:`segment_terms`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mipprune import perspective
+    >>> flat = torch.tensor([0.3, 0.4, 0.6, 0.8])
+    >>> layout = perspective.SegmentLayout.from_index(torch.tensor([0, 0, 1, 1]), 2)
+    >>> perspective.segment_value(flat, layout, None, 0.5, 0.5, 2.0)
+    tensor([0.5000, 1.0000])
+    """
     layout = as_layout(segment, n_segments)
     term = prepare_segments("flat", flat, layout, a, b, big_m, check)
     return _packed_terms(term.w, term.a, term.b, term.big_m, layout)[0]
