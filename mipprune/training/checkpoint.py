@@ -40,7 +40,7 @@ def environment(device: str, threads: int | None = None) -> dict[str, str | int]
         else f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     )
     return {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "threads": torch.get_num_threads() if threads is None else threads,
         "device": name,
     }
@@ -111,8 +111,8 @@ def load_checkpoint(path: str | Path, *, device: str = "cpu") -> dict[str, Any]:
         content = torch.load(file, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         raise DataFileError(
-            f"{file} is damaged or no checkpoint ({type(error).__name__}: {error}); "
-            "delete the folder and start again"
+            f"{file} is damaged or no checkpoint ({type(error).__name__}: "
+            f"{str(error).partition('.')[0]}); delete the folder and start again"
         ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise DataFileError(f"{file} is no checkpoint of format {_FORMAT} of mipprune")

@@ -152,12 +152,15 @@ class _GatedWeight(nn.Module):
 
     index: Tensor
 
-    def __init__(self, gates: ChannelGates, axis: Axis, n_dims: int) -> None:
+    def __init__(
+        self, gates: ChannelGates, axis: Axis, n_dims: int, order: tuple[str, ...]
+    ) -> None:
         super().__init__()
         # In a tuple, so that the gates are part of the network once and not per consumer.
         self._gates = (gates,)
         index = np.where(axis.owner >= 0, axis.owner, gates.n_classes)
         self.register_buffer("index", torch.from_numpy(index), persistent=False)
+        self.order = order
         self._shape = [1] * n_dims
         self._shape[axis.dim] = -1
 
@@ -218,12 +221,9 @@ def attach_gates(model: nn.Module, groups: ChannelGroups, gates: ChannelGates) -
                 f"'{axis.tensor}' is shared by several modules; gates cannot tell its uses apart"
             )
         owner, _, tensor = axis.tensor.rpartition(".")
-        parametrize.register_parametrization(
-            model.get_submodule(owner),
-            tensor,
-            _GatedWeight(gates, axis, names[axis.tensor].ndim),
-            unsafe=True,
-        )
+        module = model.get_submodule(owner)
+        gated = _GatedWeight(gates, axis, names[axis.tensor].ndim, tuple(module._parameters))
+        parametrize.register_parametrization(module, tensor, gated, unsafe=True)
     first = next(iter(names.values()))
     model.add_module(GATES_NAME, gates.to(first.device))
     gates.train(model.training)
@@ -231,6 +231,17 @@ def attach_gates(model: nn.Module, groups: ChannelGroups, gates: ChannelGates) -
         if isinstance(module, _GatedWeight):
             module.to(first.device)
     model.register_forward_pre_hook(_Resample(gates))
+
+
+def _ungate(module: nn.Module, tensor: str) -> None:
+    """Bake one weight; optimizers go by the order of parameters, so it is put back too."""
+    order: tuple[str, ...] = next(
+        part.order for part in module.modules() if isinstance(part, _GatedWeight)
+    )
+    parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
+    if set(order) == set(module._parameters):
+        for name in order:
+            module._parameters[name] = module._parameters.pop(name)
 
 
 def bake_gates(model: nn.Module, groups: ChannelGroups, masks: Masks | None = None) -> nn.Module:
@@ -265,7 +276,7 @@ def bake_gates(model: nn.Module, groups: ChannelGroups, masks: Masks | None = No
         owner, _, tensor = axis.tensor.rpartition(".")
         module = model.get_submodule(owner)
         if axis.role == "consume" and parametrize.is_parametrized(module, tensor):
-            parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
+            _ungate(module, tensor)
     for key, hook in list(model._forward_pre_hooks.items()):
         if isinstance(hook, _Resample):
             del model._forward_pre_hooks[key]

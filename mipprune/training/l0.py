@@ -118,7 +118,7 @@ class L0(Method):
     def _values(self) -> NDArray[np.float64]:
         gates = self._bound()[2]
         training = gates.training
-        values = gates.eval()().double().cpu().numpy()
+        values: NDArray[np.float64] = gates.eval()().double().cpu().numpy()
         gates.train(training)
         return values
 
