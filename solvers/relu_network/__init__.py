@@ -1,0 +1,93 @@
+"""Whole small ReLU networks, solved to proof: own search, HiGHS or SCIP."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipprune.errors import InputError
+from mipprune.formulation.relu_network import FORMULATIONS, NetworkPruning
+from mipprune.solvers.relu_network._heuristics import checked_start, greedy_masks
+from mipprune.solvers.relu_network._milp import solve_milp
+from mipprune.solvers.relu_network._search import MAX_FIRST_WIDTH, search_network
+from mipprune.solvers.relu_network._solution import NetworkSolution
+
+__all__ = ["NetworkSolution", "greedy_masks", "solve_network"]
+
+SOLVERS = ("auto", "search", "highs", "scip")
+
+
+def solve_network(
+    task: NetworkPruning,
+    *,
+    solver: str = "auto",
+    formulation: str = "perspective",
+    tighten: bool = True,
+    time_limit: float | None = None,
+    gap: float = 1e-6,
+    start: Sequence[NDArray[np.bool_]] | None = None,
+    log: bool = False,
+) -> NetworkSolution:
+    """Choose the neurons of a whole ReLU network, with a bound.
+
+    Parameters
+    ----------
+    task : NetworkPruning
+    solver : {"auto", "search", "highs", "scip"}
+        ``search`` is our own and takes two hidden layers, the first of at most
+        20 neurons; HiGHS and SCIP take the Pyomo program of any depth.
+        ``auto`` is ``search`` where it applies, else HiGHS.
+    formulation : {"big-m", "perspective", "extended"}
+        Of the program; see :mod:`mipprune.formulation.relu_network`.
+    tighten : bool
+        Tighten the pre-activation bounds of the program by linear programs where
+        a network has more than two hidden layers or limits on its outputs
+        (elsewhere propagation is as tight).
+    time_limit : float, optional
+        Seconds, tightening included.
+    gap : float
+        Relative gap at which to stop.
+    start : sequence of bool arrays, optional
+        Masks to begin with; by default those of :func:`greedy_masks`.
+    log : bool
+        Show progress.
+
+    Returns
+    -------
+    NetworkSolution
+
+    Raises
+    ------
+    InputError
+        Unknown solver or formulation, a start of the wrong shape, or a network
+        that ``search`` does not take.
+    MissingExtraError
+        SCIP asked for and pyscipopt not installed.
+    NoSolutionError
+        It is proven that no masks meet the limits.
+    """
+    if solver not in SOLVERS:
+        raise InputError(f"solver: expected one of {SOLVERS}, got '{solver}'")
+    if formulation not in FORMULATIONS:
+        raise InputError(f"formulation: expected one of {FORMULATIONS}, got '{formulation}'")
+    if time_limit is not None and not time_limit > 0:
+        raise InputError(f"time_limit: expected seconds > 0, got {time_limit}")
+    began = time.monotonic()
+    first = greedy_masks(task) if start is None else checked_start(task, start)
+    left = None if time_limit is None else max(time_limit - (time.monotonic() - began), 0.1)
+    widths = task.network.widths
+    if solver == "search" or (
+        solver == "auto" and len(widths) == 2 and widths[0] <= MAX_FIRST_WIDTH
+    ):
+        return search_network(task, first, time_limit=left, gap=gap, log=log)
+    return solve_milp(
+        task,
+        first,
+        solver="scip" if solver == "scip" else "highs",
+        formulation=formulation,
+        tighten=tighten,
+        time_limit=left,
+        gap=gap,
+        log=log,
+    )
