@@ -7,6 +7,7 @@ same tasks and the same starting masks. Writes JSON; time-outs keep their gap.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def trained_network(
         torch.manual_seed(seed)
         sizes = [64, *widths, 10]
         layers: list[nn.Module] = []
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        for a, b in itertools.pairwise(sizes):
             layers += [nn.Linear(a, b), nn.ReLU()]
         module = nn.Sequential(*layers[:-1])
         x, y = torch.tensor(images, dtype=torch.float32), torch.tensor(labels)
