@@ -1,0 +1,240 @@
+"""The streaming pass: hooks on the consumers, Gram matrices in float64."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mipprune._support.progress import Progress
+from mipprune.calibration._consumers import Consumer, Statistics, find_consumers
+from mipprune.calibration._design import Sampler, rows_of, targets_at
+from mipprune.calibration.families import Calibration, build_calibration
+from mipprune.errors import InputError
+from mipprune.graph import ChannelGroups
+
+__all__ = ["calibrate"]
+
+Forward = Callable[[nn.Module, Any], Any]
+
+
+def calibrate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    groups: ChannelGroups,
+    *,
+    reference: nn.Module | None = None,
+    families: Iterable[str] | None = None,
+    patches: int | None = None,
+    generator: torch.Generator | None = None,
+    forward: Forward | None = None,
+    log: bool = False,
+) -> Calibration:
+    r"""Collect the statistics of every layer that reads prunable channels.
+
+    For a layer with inputs X (one row per output position) and targets Y the
+    pass accumulates, in float64,
+
+    .. math:: G = X^\top X / N, \qquad C = X^\top Y / N, \qquad e = \|Y\|_F^2 / N
+
+    and never keeps X: memory is the sum of d x d over the layers, plus one batch.
+    Y is the layer's output without its bias: in ``reference``, the network as it
+    was before anything was pruned, so that errors of earlier layers are seen and
+    compensated; without it, in ``model`` itself.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Run in eval mode; modes and hooks are restored.
+    batches : iterable
+        What the model takes: tensors, ``(inputs, target)`` pairs (targets are
+        ignored), mappings, or anything with ``forward``. Read once.
+    groups : ChannelGroups
+        Of ``model``, from :func:`mipprune.graph.channel_groups`.
+    reference : torch.nn.Module, optional
+        Same layers and output shapes as ``model``; channels pruned upstream must
+        be masked, not removed.
+    families : iterable of str, optional
+        Names of families to collect, default all.
+    patches : int, optional
+        Output positions drawn per example and layer, default all.
+    generator : torch.Generator, optional
+        For ``patches``; required with it.
+    forward : callable, optional
+        ``forward(model, batch)``, replaces the default call.
+    log : bool
+        Progress on standard error.
+
+    Returns
+    -------
+    Calibration
+        Family name -> statistics; families that cannot be observed are in
+        ``skipped`` with the reason.
+
+    Raises
+    ------
+    InputError
+        No batch, a batch that the model does not take, NaN or infinite inputs,
+        an unknown family, a reference of another shape.
+    """
+    sampler = _checked_sampler(patches, generator)
+    wanted = _checked_families(groups, families)
+    consumers, refused = find_consumers(model, groups)
+    consumers = {
+        name: consumer
+        for name, consumer in consumers.items()
+        if any(_reads(consumer, groups, family) for family in wanted)
+    }
+    collector = _Collector(model, reference, list(consumers.values()), sampler)
+    count = 0
+    with collector, Progress("calibrate", unit="batches", enabled=log) as progress:
+        for batch in batches:
+            collector.run(batch, count, forward)
+            count += 1
+            progress.update()
+    if count == 0:
+        raise InputError("batches: expected at least one batch, got none")
+    return build_calibration(model, groups, wanted, consumers, refused, reference is not None)
+
+
+def _checked_sampler(patches: int | None, generator: torch.Generator | None) -> Sampler:
+    if patches is not None and (not isinstance(patches, int) or patches < 1):
+        raise InputError(f"patches: expected an integer >= 1 or None, got {patches}")
+    if patches is not None and generator is None:
+        raise InputError("patches are drawn at random; give generator=, a torch.Generator")
+    return Sampler(patches, generator)
+
+
+def _checked_families(groups: ChannelGroups, families: Iterable[str] | None) -> list[str]:
+    if families is None:
+        return list(groups.by_name)
+    names = [families] if isinstance(families, str) else list(families)
+    for name in names:
+        if name not in groups.by_name:
+            raise InputError(
+                f"no family is called '{name}'; the families are: {', '.join(groups.by_name)}"
+            )
+    return names
+
+
+def _reads(consumer: Consumer, groups: ChannelGroups, family: str) -> bool:
+    start, stop = groups.by_name[family].start, groups.by_name[family].stop
+    return bool(((consumer.owner >= start) & (consumer.owner < stop)).any())
+
+
+class _Collector:
+    """Hooks for the duration of the pass; the reference runs first on every batch."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        reference: nn.Module | None,
+        consumers: list[Consumer],
+        sampler: Sampler,
+    ) -> None:
+        self.model = model
+        self.reference = reference
+        self.consumers = consumers
+        self.sampler = sampler
+        self.targets: dict[str, list[Tensor]] = {}
+        self.calls: dict[str, int] = {}
+        self.handles: list[torch.utils.hooks.RemovableHandle] = []
+        self.training: list[tuple[nn.Module, bool]] = []
+
+    def __enter__(self) -> "_Collector":
+        networks = [self.model] + ([self.reference] if self.reference is not None else [])
+        self.training = [(m, m.training) for network in networks for m in network.modules()]
+        for network in networks:
+            network.eval()
+        for consumer in self.consumers:
+            for name in consumer.modules:
+                layer = self.model.get_submodule(name)
+                hook = self._collect_hook(consumer, name)
+                self.handles.append(layer.register_forward_hook(hook, with_kwargs=True))
+                if self.reference is not None:
+                    twin = _twin(self.reference, name)
+                    self.handles.append(twin.register_forward_hook(self._target_hook(name)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+        for module, training in self.training:
+            module.training = training
+
+    @torch.no_grad()
+    def run(self, batch: Any, index: int, forward: Forward | None) -> None:
+        """Add one batch."""
+        self.targets, self.calls = {}, {}
+        try:
+            if self.reference is not None:
+                _call(self.reference, batch, forward)
+            _call(self.model, batch, forward)
+        except InputError as error:
+            raise InputError(f"batch {index}: {error}") from error
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise InputError(
+                f"batch {index}: the model does not take it ({error}); give batches of the "
+                "shape the model was traced with, or forward="
+            ) from error
+
+    def _target_hook(self, name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
+            # A copy: an in-place activation may follow.
+            self.targets.setdefault(name, []).append(output.detach().clone())
+
+        return hook
+
+    def _collect_hook(self, consumer: Consumer, name: str) -> Callable[..., None]:
+        def hook(
+            layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+        ) -> None:
+            x = args[0] if args else kwargs["input"]
+            call = self.calls.get(name, 0)
+            self.calls[name] = call + 1
+            self._add(consumer, name, layer, x.detach(), output, call)
+
+        return hook
+
+    def _add(
+        self, consumer: Consumer, name: str, layer: nn.Module, x: Tensor, output: Tensor, call: int
+    ) -> None:
+        if not bool(torch.isfinite(x).all()):
+            raise InputError(f"the input of layer '{name}' contains NaN or infinity")
+        target, twin = None, layer
+        if self.reference is not None:
+            stored = self.targets.get(name, [])
+            if call >= len(stored) or stored[call].shape != output.shape:
+                given = tuple(stored[call].shape) if call < len(stored) else "no call"
+                raise InputError(
+                    f"layer '{name}' gives {tuple(output.shape)} and in the reference {given}; "
+                    "mask the pruned channels instead of removing them"
+                )
+            target, twin = stored[call], self.reference.get_submodule(name)
+        for rows in rows_of(layer, x, output, self.sampler):
+            wanted = None if target is None else targets_at(twin, target, rows)
+            self._accumulate(consumer, rows.values, wanted)
+
+    @staticmethod
+    def _accumulate(consumer: Consumer, values: Tensor, wanted: Tensor | None) -> None:
+        n, d = values.size(1), values.size(2)
+        if not consumer.statistics:
+            consumer.statistics = [Statistics(values.new_zeros(d, d)) for _ in range(n)]
+        for group, statistics in enumerate(consumer.statistics):
+            statistics.add(values[:, group], None if wanted is None else wanted[:, group])
+
+
+def _twin(reference: nn.Module, name: str) -> nn.Module:
+    try:
+        return reference.get_submodule(name)
+    except AttributeError as error:
+        raise InputError(
+            f"the reference has no layer '{name}'; give the network as it was before pruning"
+        ) from error
+
+
+def _call(model: nn.Module, batch: Any, forward: Forward | None) -> None:
+    from mipprune.models import move_batch, run_model
+
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    run_model(model, move_batch(batch, device), forward)
