@@ -2,6 +2,7 @@
 
 from mipprune.graph.budgets import BudgetReport, Budgets, Resource
 from mipprune.graph.costs import CostState, CostTable
+from mipprune.graph.counting import count_macs, count_parameters
 from mipprune.graph.finder import channel_groups, default_rules
 from mipprune.graph.groups import (
     FROZEN,
@@ -14,7 +15,7 @@ from mipprune.graph.groups import (
     SizeAttribute,
 )
 from mipprune.graph.removal import RemovalCheck, mask_model, remove, verify_removal
-from mipprune.graph.rounding import round_by_score
+from mipprune.graph.rounding import random_masks, round_by_score
 
 __all__ = [
     "FROZEN",
@@ -32,8 +33,11 @@ __all__ = [
     "Resource",
     "SizeAttribute",
     "channel_groups",
+    "count_macs",
+    "count_parameters",
     "default_rules",
     "mask_model",
+    "random_masks",
     "remove",
     "round_by_score",
     "verify_removal",

@@ -168,7 +168,8 @@ class Budgets:
         value, is_fraction = parse_amount(name, amount)
         total = sum(t.value(np.ones(groups.n_classes, dtype=bool)) for t in terms)
         limit = value * total if is_fraction else value
-        least = sum(t.value(cheapest(groups, terms, self.multiple_of)) for t in terms)
+        smallest = cheapest(groups, terms, self.multiple_of)
+        least = sum(t.value(smallest) for t in terms)
         if limit < least * (1 - 1e-12):
             raise BudgetError(
                 f"budget {name}={amount} is {limit:,.10g} {_UNITS[name]}, which cannot be reached: "

@@ -80,8 +80,10 @@ def random_like(example: Example, generator: torch.Generator, dtype: torch.dtype
     return Example(*pytree.tree_map(draw, (example.args, dict(example.kwargs))))
 
 
-def as_dtype(example: Example, dtype: torch.dtype) -> Example:
-    """The example with floating tensors in ``dtype``."""
+def as_dtype(example: Example, dtype: torch.dtype | None) -> Example:
+    """The example with floating tensors in ``dtype`` (None: as they are)."""
+    if dtype is None:
+        return example
 
     def cast(x: Any) -> Any:
         return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x

@@ -260,13 +260,13 @@ class Labeller:
         """Parameter axes among ``labels`` are read by a layer."""
         for origin in self.space.origins(labels):
             self.consumed.add(origin)
-            self.order.setdefault(origin, self.module)
+            self.order.setdefault(origin, self.module or origin[0].rpartition(".")[0])
 
     def produce(self, labels: Tensor) -> None:
         """Parameter axes among ``labels`` are output channels of a layer."""
         for origin in self.space.origins(labels):
             self.produced.add(origin)
-            self.order.setdefault(origin, self.module)
+            self.order.setdefault(origin, self.module or origin[0].rpartition(".")[0])
 
     def count(self, total: float, axes: Iterable[Tensor]) -> None:
         """Record ``total`` multiply-accumulates of the whole batch, split over ``axes``."""

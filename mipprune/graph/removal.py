@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,7 +19,7 @@ from mipprune.graph.example import Example, as_dtype, example_of, random_like
 from mipprune.graph.groups import ChannelGroups, Masks
 from mipprune.graph.surgery import check_fits, kept_names, slice_model, zero_axes
 
-__all__ = ["RemovalCheck", "mask_model", "remove", "verify_removal"]
+__all__ = ["RemovalCheck", "mask_model", "rehearse", "remove", "verify_removal"]
 
 _log = logging.getLogger("mipprune.graph")
 _FAILURES = (
@@ -149,15 +151,14 @@ def verify_removal(
         raise RemovalError("no example inputs to compare the networks on; give example_inputs")
     generator = generator or torch.Generator().manual_seed(0)
     kept = groups.kept(masks)
-    inputs = [as_dtype(example, torch.float64), random_like(example, generator, torch.float64)]
-    reference = _exact_copy(mask_model(model, groups, masks))
-    check = _compare(reference, _exact_copy(smaller), inputs)
+    check_fits(model, groups)
+    dtype = _dtype_that_runs(model, example, torch.float64)
+    inputs = [as_dtype(example, dtype), random_like(example, generator, dtype)]
+    reference = _copy_in(model, dtype)
+    zero_axes(reference, groups, kept, frozenset({"consume"}))
+    check = _compare(reference, _copy_in(smaller, dtype), inputs)
     # Weights that are zero at the start (zero-initialised branches) would hide an error.
-    wild = _exact_copy(model)
-    _randomise(wild, generator)
-    small = copy.deepcopy(wild)
-    slice_model(small, groups, kept)
-    second = _compare(_exact_copy(mask_model(wild, groups, masks)), small, inputs[1:])
+    second = _with_random_weights(reference, groups, kept, inputs[1], generator)
     ranked = sorted((check, second), key=lambda c: c.relative_difference / c.tolerance)
     worst = next((c for c in (check, second) if not c.passed), ranked[-1])
     worst = replace(worst, inputs=check.inputs + second.inputs)
@@ -169,8 +170,53 @@ def verify_removal(
     return worst
 
 
-def _exact_copy(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model).eval().double()
+def _dtype_that_runs(model: nn.Module, example: Example, wanted: torch.dtype) -> torch.dtype | None:
+    """``wanted`` if a copy of the model runs in it, else None: the model's own types."""
+    if all(p.dtype == wanted for p in model.parameters()):
+        return None
+    try:
+        with torch.no_grad(), _plain_attention():
+            network, cast = _copy_in(model, wanted), as_dtype(example, wanted)
+            network(*cast.args, **cast.kwargs)
+    except _FAILURES:
+        return None
+    return wanted
+
+
+def rehearse(model: nn.Module, groups: ChannelGroups, masks: Masks) -> str | None:
+    """Why removal would fail for these masks, tried in float32 on random weights; None if not."""
+    assert groups.example is not None
+    generator = torch.Generator().manual_seed(0)
+    dtype = _dtype_that_runs(model, groups.example, torch.float32)
+    copied = _copy_in(model, dtype)
+    example = random_like(groups.example, generator, dtype)
+    try:
+        check = _with_random_weights(copied, groups, groups.kept(masks), example, generator)
+    except RemovalError as error:
+        return str(error).split(". ")[0]
+    if check.relative_difference <= max(1e-2, check.tolerance):
+        return None
+    return f"the smaller network differed by {check.relative_difference:.0e} when tried"
+
+
+def _with_random_weights(
+    model: nn.Module,
+    groups: ChannelGroups,
+    kept: NDArray[np.bool_],
+    example: Example,
+    generator: torch.Generator,
+) -> RemovalCheck:
+    """Compare with random weights in ``model``, which is overwritten."""
+    _randomise(model, generator)
+    smaller = copy.deepcopy(model)
+    slice_model(smaller, groups, kept)
+    zero_axes(model, groups, kept, frozenset({"consume"}))
+    return _compare(model, smaller, [example])
+
+
+def _copy_in(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    copied = copy.deepcopy(model).eval()
+    return copied if dtype is None else copied.to(dtype)
 
 
 def _randomise(model: nn.Module, generator: torch.Generator) -> None:
@@ -178,8 +224,8 @@ def _randomise(model: nn.Module, generator: torch.Generator) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             fan_in = max(1, parameter[0].numel()) if parameter.dim() > 1 else 4
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.copy_(noise / fan_in**0.5 + (1.0 if parameter.dim() == 1 else 0.0))
+            noise = torch.randn(parameter.shape, generator=generator).div_(fan_in**0.5)
+            parameter.copy_(noise.add_(1.0) if parameter.dim() == 1 else noise)
         for module in model.modules():
             if (
                 isinstance(module, nn.modules.batchnorm._NormBase)
@@ -267,7 +313,7 @@ def _outputs(network: nn.Module, example: Example, which: str) -> list[Tensor]:
     except _FAILURES as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise RemovalError(
-            f"the {which} network fails to run in float64: {type(error).__name__}: {first}. A size "
+            f"the {which} network fails to run: {type(error).__name__}: {first}. A size "
             "written into the forward pass does not follow the removal; keep it as an attribute, "
             "take it from the tensor's shape, or name the layers in `ignore` of channel_groups"
         ) from error

@@ -13,7 +13,7 @@ from mipprune.graph.budgets import Budgets, Resource, admissible_counts, cheapes
 from mipprune.graph.costs import CostState, CostTable
 from mipprune.graph.groups import ChannelGroups, CostTerm
 
-__all__ = ["round_by_score"]
+__all__ = ["random_masks", "round_by_score"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -98,6 +98,22 @@ def round_by_score(
     else:
         _add_back(search)
     return groups.masks(search.kept)
+
+
+def random_masks(
+    groups: ChannelGroups, generator: np.random.Generator, keep: float = 0.6
+) -> dict[str, Bools]:
+    """Random admissible masks that keep about the fraction ``keep`` of each family."""
+    kept = np.zeros(groups.n_classes, dtype=bool)
+    for family in groups:
+        for rows in unit_rows(family):
+            exempt = bool(family.parts) and len(rows) == 1
+            least = 0 if exempt else -(-family.minimum // len(rows))
+            size = min(len(row) for row in rows)
+            count = min(size, max(least, round(keep * size)))
+            for row in rows:
+                kept[family.start + generator.permutation(row)[:count]] = True
+    return groups.masks(kept)
 
 
 def _checked(

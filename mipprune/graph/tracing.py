@@ -5,6 +5,7 @@ import copy
 import io
 import itertools
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -49,10 +50,16 @@ class Traced:
 @contextlib.contextmanager
 def _quiet(output: io.StringIO) -> Iterator[None]:
     """Catch what the exporter prints, logs and warns."""
+    loggers = [
+        logger
+        for name, logger in logging.root.manager.loggerDict.items()
+        if isinstance(logger, logging.Logger) and name.split(".")[0] == "torch"
+    ]
+    before = [(logger, logger.propagate, logger.handlers) for logger in loggers]
     handler = logging.StreamHandler(output)
-    logger = logging.getLogger("torch")
-    propagate, handlers = logger.propagate, logger.handlers[:]
-    logger.propagate, logger.handlers = False, [handler]
+    handler.setLevel(logging.WARNING)
+    for logger in loggers:
+        logger.propagate, logger.handlers = False, [handler]
     try:
         with (
             contextlib.redirect_stdout(output),
@@ -62,7 +69,8 @@ def _quiet(output: io.StringIO) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.propagate, logger.handlers = propagate, handlers
+        for logger, propagate, handlers in before:
+            logger.propagate, logger.handlers = propagate, handlers
 
 
 def trace(model: nn.Module, example: Example) -> Traced:
@@ -170,6 +178,9 @@ def _shared_storage(model: nn.Module) -> tuple[dict[str, str], tuple[str, ...]]:
 def _explain(model: nn.Module, error: BaseException, printed: str) -> str:
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     what = lines[0] if lines else type(error).__name__
+    code = re.findall(r"code: (.*)", f"{error}\n{printed}")
+    if code:
+        what += f" at `{code[-1].strip()}`"
     pages = "\n".join(printed.strip().splitlines()[-30:])
     return (
         f"{type(model).__name__} could not be traced: {type(error).__name__}: {what}\n"

@@ -1,0 +1,69 @@
+"""Every structure of the gallery: what is found, and removal group by group and as a whole."""
+
+import pytest
+
+from mipprune.graph.gallery import STRUCTURES, examine
+
+# structure -> (families, classes, channels that stay although no output of the network), by hand.
+EXPECTED = {
+    "mlp": (2, 21, 0),
+    "flatten_chain": (3, 30, 0),
+    "global_pool_chain": (2, 14, 0),
+    "residual_identity": (3, 24, 0),
+    "residual_projection": (4, 44, 0),
+    "residual_zero_pad": (4, 42, 0),
+    "residual_in_place": (1, 8, 0),
+    "pre_activation": (3, 28, 0),
+    "norm_after_activation": (2, 14, 0),
+    "group_norm": (2, 10, 0),
+    "instance_norm": (1, 8, 0),
+    "prelu": (2, 14, 0),
+    "depthwise": (3, 28, 0),
+    "depthwise_multiplier": (1, 6, 0),
+    "grouped": (2, 22, 0),
+    "shuffled": (3, 14, 0),
+    "shuffled_module": (1, 4, 0),
+    "transposed": (2, 14, 0),
+    "transposed_grouped": (2, 14, 0),
+    "one_dimensional": (2, 14, 0),
+    "three_dimensional": (2, 11, 0),
+    "channels_last": (1, 8, 0),
+    "pixel_shuffle": (2, 11, 0),
+    "dense_block": (4, 18, 0),
+    "inception": (4, 18, 0),
+    "u_net": (5, 40, 0),
+    "chunk_append": (1, 12, 0),
+    "halves": (2, 14, 0),
+    "unequal_split": (3, 15, 0),
+    "squeeze_excite": (2, 12, 0),
+    "squeeze_excite_conv": (2, 11, 0),
+    "spatial_attention": (1, 6, 8),
+    "glu_conv": (2, 11, 0),
+    "multi_output": (2, 13, 0),
+    "multi_input": (2, 14, 0),
+}
+
+
+def test_the_gallery_is_pinned() -> None:
+    assert set(STRUCTURES) >= set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_structure(name: str) -> None:
+    result = examine(STRUCTURES[name], seed=1)
+    families, classes, frozen = EXPECTED[name]
+    assert (len(result.groups), result.groups.n_classes) == (families, classes)
+    stays = [z for z in result.groups.frozen if z.reason != "an output of the network"]
+    assert sum(z.n_channels for z in stays) == frozen
+    assert all(z.reason for z in stays)
+    assert result.counted, "predicted and counted sizes differ"
+    assert result.worst <= 1e-10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_structure_with_other_weights_and_masks(name: str, seed: int) -> None:
+    result = examine(STRUCTURES[name], seed=seed, keep=0.25 * seed)
+    assert result.counted
+    assert result.worst <= 1e-10
