@@ -20,6 +20,7 @@ from mipprune.training import (
     method_names,
     optimizer_groups,
 )
+from mipprune.training.gates import HardConcreteGates
 from tests.training.networks import TinyNet, tiny_groups
 
 OFFERED: dict[str, Any] = {"reference": TinyNet(seed=8), "seed": 2, "total_steps": 30}
@@ -151,14 +152,15 @@ def test_l0_loss_is_the_expected_share_of_parameters() -> None:
     method = build_method("l0", strength=0.5, initial=0.0)
     network = method.prepare(TinyNet(), groups)
     gates = network.get_submodule("channel_gates")
+    assert isinstance(gates, HardConcreteGates)
     found = method.loss(None, None, torch.zeros(())).detach()
     # P(z > 0) = sigmoid(log_alpha - 2/3 log(.1/1.1)); 12 and 38 parameters a class of 276.
-    active = torch.sigmoid(gates.log_alpha.detach() - 2 / 3 * np.log(0.1 / 1.1))  # type: ignore[operator]
+    active = torch.sigmoid(gates.log_alpha.detach() - 2 / 3 * np.log(0.1 / 1.1))
     expected = 0.5 * (active[:4].sum() * 12 + active[4:].sum() * 38) / 276
     torch.testing.assert_close(found, expected.float())
     with torch.no_grad():
-        gates.log_alpha[:] = 3.0  # type: ignore[index,operator]
-        gates.log_alpha[5] = -4.0  # type: ignore[index,operator]
+        gates.log_alpha[:] = 3.0
+        gates.log_alpha[5] = -4.0
     assert np.flatnonzero(~groups.kept(method.choose())).tolist() == [5]
 
 
