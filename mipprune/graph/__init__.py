@@ -14,8 +14,10 @@ from mipprune.graph.groups import (
     Masks,
     SizeAttribute,
 )
+from mipprune.graph.optimizer import carry_optimizer
 from mipprune.graph.removal import RemovalCheck, mask_model, remove, verify_removal
 from mipprune.graph.rounding import random_masks, round_by_score
+from mipprune.graph.specification import restore, spec, untied_state
 
 __all__ = [
     "FROZEN",
@@ -32,6 +34,7 @@ __all__ = [
     "RemovalCheck",
     "Resource",
     "SizeAttribute",
+    "carry_optimizer",
     "channel_groups",
     "count_macs",
     "count_parameters",
@@ -39,6 +42,9 @@ __all__ = [
     "mask_model",
     "random_masks",
     "remove",
+    "restore",
     "round_by_score",
+    "spec",
+    "untied_state",
     "verify_removal",
 ]

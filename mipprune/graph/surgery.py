@@ -32,13 +32,11 @@ def positions(axis: Axis, kept: Kept) -> Tensor:
 
 def sliced(tensor: Tensor, axes: list[Axis], kept: Kept) -> Tensor:
     """A new tensor with the kept positions along each axis; memory format and grad flag kept."""
-    result = tensor.detach()
+    result = tensor.detach() if axes else tensor.detach().clone()
     for axis in axes:
         result = result.index_select(axis.dim, positions(axis, kept).to(result.device))
     if result.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         result = result.contiguous(memory_format=torch.channels_last)
-    elif result is tensor:
-        result = result.clone()
     return result
 
 

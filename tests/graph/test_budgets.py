@@ -34,7 +34,8 @@ def groups() -> ChannelGroups:
 )
 def test_amounts(amount: str | int, expected: tuple[float, bool]) -> None:
     value, is_fraction = parse_amount("macs", amount)
-    assert (value, is_fraction) == (pytest.approx(expected[0]), expected[1])
+    assert value == pytest.approx(expected[0])
+    assert is_fraction == expected[1]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,8 @@ def test_no_budget_and_latency_without_a_model(groups: ChannelGroups) -> None:
 def test_report_says_asked_against_achieved(groups: ChannelGroups) -> None:
     masks = groups.masks(np.arange(11) % 2 == 0)
     report = Budgets(macs="50%").report(groups, masks)
-    assert report.rows == (("macs", "50%", 34.5, 30.0, pytest.approx(30 / 69)),)
+    assert [row[:4] for row in report.rows] == [("macs", "50%", 34.5, 30.0)]
+    assert report.rows[0][4] == pytest.approx(30 / 69)
     assert report.met
     assert "43.48%" in str(report)
     assert not Budgets(macs="20%").report(groups, masks).met
