@@ -326,5 +326,5 @@ def _solve_definite(matrix: Floats, right: Floats) -> Floats:
         # B_T lies in the range of P_TT: the least-norm solution attains the maximum.
         values, vectors = np.linalg.eigh(matrix)
         safe = values > max(values[-1], 0.0) * len(values) * EPSILON
-        inner = (vectors[:, safe].T @ right) / values[safe, None]
-        return np.asarray(vectors[:, safe] @ inner, dtype=np.float64)
+        least = (vectors[:, safe].T @ right) / values[safe, None]
+        return np.asarray(vectors[:, safe] @ least, dtype=np.float64)

@@ -1,0 +1,141 @@
+"""Checker of certificates from the removing side: root bounds and whole trees (numpy only).
+
+A certificate of this kind is a list of branchings in depth-first preorder (-1 is a leaf;
+a root bound is the tree of one leaf) and the multipliers of its pairwise bounds. Every
+leaf is bounded again from the data; the claim must not exceed the least of them.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from mipprune.certificate._checker import EPS, Arrays, Problem, require
+
+__all__ = ["replay"]
+
+
+def _inverse(h: Any, c: Any) -> tuple[Any, Any, Any, float]:
+    """P = H^-1 (on the range), B = P C, the null space, and the relative error of P."""
+    values, vectors = np.linalg.eigh(h)
+    inside = values > len(h) * EPS * values.max(initial=0.0)
+    null, kept = vectors[:, ~inside], vectors[:, inside]
+    p = (kept / values[inside]) @ kept.T
+    p = (p + p.T) / 2
+    b = p @ c
+    b = b + p @ (c - h @ b)
+    eta = 0.0 if null.size else np.linalg.norm(h @ p - np.eye(len(h)))
+    return p, b, null, float(eta + EPS * np.linalg.norm(h) * np.linalg.norm(p))
+
+
+def _decide(problem: Problem, state: Any, j: int, keep: bool) -> Any:
+    """The state with channel j decided; removing is a rank-g_j downdate of P and B."""
+    value, kept, undecided, terms, depth = state
+    require(undecided[j], "a channel is decided twice")
+    kept, undecided = kept.copy(), undecided.copy()
+    kept[j], undecided[j] = keep, False
+    fresh = []
+    for t, (p, b, null, of) in enumerate(terms):
+        a, r = of == j, of != j
+        if not keep and a.any():
+            require(not null.size, "trees need a non-singular G + ridge")
+            x = np.linalg.solve(p[np.ix_(a, a)], np.concatenate([p[np.ix_(a, r)], b[a]], axis=1))
+            value += 0.5 * np.vdot(b[a], x[:, r.sum() :])
+            p, b = (
+                p[np.ix_(r, r)] - p[np.ix_(r, a)] @ x[:, : r.sum()],
+                b[r] - p[np.ix_(r, a)] @ x[:, r.sum() :],
+            )
+            if depth % 8 == 7:  # start again from the data: errors of downdates do not add up
+                h, c, _, rows, _ = problem.terms[t]
+                s = (kept | undecided)[rows]
+                p, b = (x[undecided[rows][s]] for x in _inverse(h[np.ix_(s, s)], c[s])[:2])
+                p = p[:, undecided[rows][s]]
+        else:
+            p, b, null = p[np.ix_(r, r)], b[r], null[r]
+        fresh.append((p, b, null, of[r]))
+    return value, kept, undecided, fresh, depth + (not keep)
+
+
+def _pairwise(linear: Any, q: Any, skew: Any, counts: Any) -> Any:
+    """Least linear'x - x'qx/2 over binary x with r ones, r in counts (Gilmore-Lawler)."""
+    n, off = len(linear), q + (skew - skew.T) / 2
+    np.fill_diagonal(off, np.inf)
+    sums = -np.sort(-off, axis=1)
+    sums[:, :1] = 0.0
+    rows = np.sort((linear - np.diag(q) / 2)[:, None] - sums.cumsum(1) / 2, axis=0)
+    margin = 4 * EPS * (n + 2) * (np.abs(linear).sum() + np.abs(q).sum() + np.abs(skew).sum())
+    return np.concatenate([np.zeros(1), np.diag(rows.cumsum(0))])[counts] - margin
+
+
+def replay(problem: Problem, cert: Arrays) -> float:
+    """Replay branchings depth first (removed child, then kept) and bound every leaf again."""
+    require(problem.variant != "mask", "kind and variant do not fit")
+    state: Any = (0.0, np.zeros(problem.p, bool), np.ones(problem.p, bool), [], 0)
+    value, lost, tails = 0.0, 0.0, []
+    for h, c, e, of, _ in problem.terms:
+        p, b, null, eta = _inverse(h, c)
+        require(eta < 1e-2, "G + ridge is too ill-conditioned")
+        rest, loss = c - h @ b, e / 2 - np.vdot(b, c) + 0.5 * np.vdot(b, h @ b)
+        tails.append((eta, np.sqrt(abs(np.vdot(rest, p @ rest)))))
+        lost += 4 * EPS * (len(h) * e + np.vdot(np.abs(b), np.abs(h) @ np.abs(b)))
+        value += loss
+        state[3].append((p, b, null, of))
+    state = (value, *state[1:])
+    for j in np.flatnonzero((problem.least > 0) | (problem.most == 0)):
+        state = _decide(problem, state, int(j), problem.least[j] > 0)
+    nodes, at, bound, stack = cert["nodes"].tolist(), 0, np.inf, [state]
+    while stack:
+        state = stack.pop()
+        require(at < len(nodes), "a leaf is missing")
+        code, at = nodes[at], at + 1
+        if code < 0:
+            bound = min(bound, _leaf(problem, cert, state, tails, float(cert["bound"]) + lost))
+        else:
+            stack.append(_decide(problem, state, code, True))
+            stack.append(_decide(problem, state, code, False))
+    require(at == len(nodes), "nodes after the end of the tree")
+    return bound - lost
+
+
+def _leaf(problem: Problem, cert: Arrays, state: Any, tails: Any, goal: float) -> float:
+    """Best of: nothing more removed; the r-th cheapest single removal; pairwise bounds."""
+    value, kept, undecided, terms, _ = state
+    counts, ids = problem.counts(kept, undecided), np.flatnonzero(undecided)
+    prices, n = problem.prices[ids], len(ids)
+    if not len(counts):
+        return np.inf
+    stay = value + problem.prices[kept].sum() + np.minimum(prices, 0).sum()
+    singles, delta, bounds = [], np.zeros(n), [np.full(len(counts), stay)]
+    for p, b, null, of in terms:
+        z = np.zeros_like(b)
+        for i, j in enumerate(ids):
+            a = of == j
+            basis = np.linalg.svd(null[a])[0][:, np.linalg.matrix_rank(null[a], 1e-9) :]
+            z[a] = basis @ np.linalg.lstsq(basis.T @ p[np.ix_(a, a)] @ basis, basis.T @ b[a])[0]
+            delta[i] += 0.5 * np.vdot(b[a], z[a])
+        singles.append(z)
+    bounds.append(stay + np.append(0.0, np.sort(delta))[counts] * (1 - 1e-9))
+    for i in range(int(cert["members"])):
+        price, factor = cert[f"multipliers_{i}"], cert[f"factor_{i}"][ids]
+        require(price.shape == problem.limits.shape and np.all(price >= 0), "multipliers")
+        base = value + problem.prices[kept].sum() + prices.sum()
+        base += price @ (problem.rows[:, kept | undecided].sum(1) - problem.limits)
+        linear, q = -prices - price @ problem.rows[:, ids], factor @ factor.T
+        for t, (p, b, null, of) in enumerate(terms):
+            z, scale = singles[t], float(cert.get(f"scale_{i}", np.ones(1)))
+            if f"direction_{i}_{t}" in cert:
+                z, scale = cert[f"direction_{i}_{t}"][undecided[problem.terms[t][3]]], 1.0
+            z, member = scale * z, (ids[:, None] == of) * 1.0
+            own = member @ (p * (z @ z.T)) @ member.T
+            linear, q = linear + member @ (b * z).sum(1), q + own
+            most, (eta, tail) = np.sqrt(np.abs(np.diag(own))).sum(), tails[t]
+            base -= eta * most**2 + 2 * tail * (most + tail)
+            flaw = max((np.linalg.norm(null[of == j].T @ z[of == j]) for j in ids), default=0.0)
+            require(flaw <= 1e-9 * (1 + np.linalg.norm(z)), "direction outside the range")
+        skew = cert[f"skew_{i}"][np.ix_(ids, ids)]
+        found = base + _pairwise(linear, q, skew, counts)
+        if not price.any() and np.all(prices <= 0):  # removing more never lowers the loss
+            found = np.maximum.accumulate(found)
+        bounds.append(found)
+        if found.min() >= goal:
+            break
+    return float(np.max(bounds, axis=0).min())

@@ -1,0 +1,308 @@
+"""One entry to every relaxation."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from mipprune.certificate import Certificate
+from mipprune.errors import InputError, NoSolutionError
+from mipprune.problem import ChannelSelection
+from mipprune.relaxation._binary import relax_binary
+from mipprune.relaxation._blocks import Blocks
+from mipprune.relaxation._box import minimise_box
+from mipprune.relaxation._keeping import evaluate_dual
+from mipprune.relaxation._limits import Limits
+from mipprune.relaxation._optimal_split import optimal_splits
+from mipprune.relaxation._perspective import WhitenedTerm, minimise_perspective
+from mipprune.relaxation._result import Relaxation
+from mipprune.relaxation.splits import SPLITS, make_split
+
+__all__ = ["RELAXATION_KINDS", "relax"]
+
+Floats = NDArray[np.float64]
+
+RELAXATION_KINDS = ("auto", "big-m", "perspective", "perspective-box")
+"""Kinds that :func:`relax` accepts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Arguments of one call, checked."""
+
+    problem: ChannelSelection
+    canonical: ChannelSelection
+    limits: Limits
+    kind: str
+    split: str
+    tolerance: float
+    began: float
+    deadline: float
+    start: Floats
+    device: torch.device
+
+    def certificate(
+        self, kind: str, bound: float, arrays: dict[str, NDArray[np.generic]]
+    ) -> Certificate:
+        """A certificate for the problem as it was given."""
+        return Certificate(kind, self.problem.content_hash, bound, arrays)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds since the call."""
+        return time.monotonic() - self.began
+
+
+def relax(
+    problem: ChannelSelection,
+    kind: str = "auto",
+    *,
+    split: str = "schur",
+    tol: float = 1e-4,
+    time_limit: float | None = None,
+    start: "Relaxation | ArrayLike | None" = None,
+    device: str | torch.device = "cpu",
+) -> Relaxation:
+    r"""Lower bound on a channel-selection problem, without branching.
+
+    Parameters
+    ----------
+    problem : ChannelSelection
+    kind : str
+        ``big-m`` (weights bounded by M_j y_j; needs ``big_m``), ``perspective``,
+        ``perspective-box`` (both together: the relaxation of SPR), or ``auto``.
+        For variant ``mask``, ``perspective`` is the convexified binary program.
+    split : {"ridge", "eigenvalue", "schur", "optimal"}
+        How G + rho = R + blkdiag(D_j) is divided (:mod:`mipprune.relaxation.splits`).
+        With a box the split is diagonal: ``ridge`` or ``eigenvalue``; ``schur``
+        means the larger of the two there.
+    tol : float
+        Relative duality gap at which the solver stops.
+    time_limit : float, optional
+        Seconds; what is reached by then still certifies.
+    start : Relaxation or array (p,), optional
+        Gates to start from: a neighbour on a path, a parent node, a mask.
+    device : str
+        Where the d x d algebra runs ("cpu", "cuda").
+
+    Returns
+    -------
+    Relaxation
+
+    Raises
+    ------
+    InputError
+        Unknown kind or split, or one that does not fit the problem.
+    NoSolutionError
+        It is proven that no mask meets all limits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> problem = ChannelSelection(
+    ...     np.eye(2), [[1.0], [0.5]], 1.25, [1, 1], keep=1, ridge=0.1)
+    >>> relaxed = relax(problem, "perspective")
+    >>> bool(relaxed.bound <= problem.value([True, False]))
+    True
+    """
+    request = _checked(problem, kind, split, tol, time_limit, start, device)
+    runners: dict[str, Callable[[Request], Relaxation]] = {
+        "big-m": _relax_box,
+        "perspective": _relax_perspective,
+        "perspective-box": _relax_box,
+        "auto": _relax_auto,
+    }
+    if problem.variant == "mask":
+        return _relax_mask(request)
+    return runners[kind](request)
+
+
+def _checked(
+    problem: ChannelSelection,
+    kind: str,
+    split: str,
+    tol: float,
+    time_limit: float | None,
+    start: "Relaxation | ArrayLike | None",
+    device: str | torch.device,
+) -> Request:
+    if kind not in RELAXATION_KINDS:
+        raise InputError(f"kind: expected one of {', '.join(RELAXATION_KINDS)}, got '{kind}'")
+    if split not in SPLITS:
+        raise InputError(f"split: expected one of {', '.join(SPLITS)}, got '{split}'")
+    if not tol > 0:
+        raise InputError(f"tol: expected a positive number, got {tol}")
+    if time_limit is not None and not time_limit >= 0:
+        raise InputError(f"time_limit: expected seconds >= 0, got {time_limit}")
+    if problem.variant == "mask" and kind not in ("auto", "perspective"):
+        raise InputError(f"kind '{kind}' does not hold for variant 'mask'; use 'perspective'")
+    began = time.monotonic()
+    limits = Limits.of(problem)
+    p = problem.n_channels
+    if start is None:
+        gates = np.full(p, _share(limits))
+    else:
+        gates = np.asarray(start.gates if isinstance(start, Relaxation) else start, np.float64)
+        if gates.shape != (p,) or not np.all(np.isfinite(gates)):
+            raise InputError(f"start: expected {p} finite gates, got shape {gates.shape}")
+    return Request(
+        problem=problem,
+        canonical=problem.canonical(),
+        limits=limits,
+        kind=kind,
+        split=split,
+        tolerance=tol,
+        began=began,
+        deadline=began + (np.inf if time_limit is None else time_limit),
+        start=limits.nearest(np.clip(gates, 0.0, 1.0)),
+        device=torch.device(device),
+    )
+
+
+def _share(limits: Limits) -> float:
+    """Fraction of the channels that a single upper limit admits, roughly."""
+    total = np.abs(limits.rows).sum(1)
+    positive = (limits.limits > 0) & (total > 0) & np.all(limits.rows >= 0, axis=1)
+    return float(np.min(limits.limits[positive] / total[positive], initial=1.0))
+
+
+def _relax_perspective(request: Request) -> Relaxation:
+    problem, device = request.canonical, request.device
+    splits = [make_split(term, request.split, device) for term in problem.terms]
+    return perspective_with_splits(request, splits)
+
+
+def perspective_with_splits(request: Request, splits: list[Blocks]) -> Relaxation:
+    """Solve the perspective relaxation of given splits and certify it."""
+    problem, limits = request.canonical, request.limits
+    start = request.start
+    if request.split == "optimal":
+        splits = optimal_splits(
+            problem,
+            limits,
+            splits,
+            start,
+            tolerance=request.tolerance,
+            deadline=request.deadline,
+            device=request.device,
+        )
+    white = [
+        WhitenedTerm(term, split, request.device)
+        for term, split in zip(problem.terms, splits, strict=True)
+    ]
+    result = minimise_perspective(
+        problem,
+        limits,
+        white,
+        start,
+        tolerance=request.tolerance,
+        deadline=request.deadline,
+        device=request.device,
+    )
+    gates = torch.tensor(result.gates, device=request.device)
+    duals = tuple(term.dual(gates) for term in white)
+    bound, multipliers, _ = evaluate_dual(problem, limits, splits, duals)
+    arrays: dict[str, NDArray[np.generic]] = {"multipliers": multipliers}
+    for index, (split, dual) in enumerate(zip(splits, duals, strict=True)):
+        arrays[f"split_{index}"] = split.flat
+        arrays[f"dual_{index}"] = dual
+    return Relaxation(
+        bound=bound,
+        value=result.value,
+        gates=result.gates,
+        weights=duals,
+        certificate=request.certificate("keeping", bound, arrays),
+        kind="perspective",
+        split=request.split,
+        iterations=result.iterations,
+        seconds=request.seconds,
+        finished=result.finished,
+    )
+
+
+def _relax_box(request: Request) -> Relaxation:
+    problem = request.canonical
+    if request.kind == "big-m" and not all(
+        np.all(np.isfinite(t.big_m[t.group_sizes > 0])) for t in problem.terms
+    ):
+        raise InputError("kind 'big-m' needs a finite big_m for every channel; give big_m=")
+    if request.kind == "big-m":
+        diagonals = [np.zeros(term.n_rows) for term in problem.terms]
+    else:
+        diagonals = [_diagonal(request, index) for index in range(len(problem.terms))]
+    result = minimise_box(
+        problem,
+        request.limits,
+        diagonals,
+        tolerance=request.tolerance,
+        deadline=request.deadline,
+        device=request.device,
+    )
+    arrays: dict[str, NDArray[np.generic]] = {"multipliers": result.multipliers}
+    for index, (diagonal, dual) in enumerate(zip(diagonals, result.weights, strict=True)):
+        sizes = problem.terms[index].group_sizes
+        blocks = np.split(diagonal, np.cumsum(sizes)[:-1])
+        arrays[f"split_{index}"] = np.concatenate([np.diag(b).ravel() for b in blocks])
+        arrays[f"dual_{index}"] = dual
+    return Relaxation(
+        bound=result.bound,
+        value=result.value,
+        gates=result.gates,
+        weights=result.weights,
+        certificate=request.certificate("keeping", result.bound, arrays),
+        kind=request.kind,
+        split="none" if request.kind == "big-m" else request.split,
+        iterations=result.iterations,
+        seconds=request.seconds,
+        finished=result.finished,
+    )
+
+
+def _diagonal(request: Request, index: int) -> Floats:
+    """Diagonal split of one term that leaves a psd rest."""
+    term = request.canonical.terms[index]
+    names = (request.split,) if request.split in ("ridge", "eigenvalue") else SPLITS[:2]
+    splits = [make_split(term, name, request.device) for name in names]
+    best = max(splits, key=lambda s: s.smallest_eigenvalue())
+    diagonal = np.zeros(term.n_rows)
+    for rows, blocks in best.stacks:
+        own = torch.diagonal(blocks, dim1=1, dim2=2)
+        diagonal[rows.cpu().numpy().ravel()] = own.cpu().numpy().ravel()
+    return diagonal
+
+
+def _relax_mask(request: Request) -> Relaxation:
+    result = relax_binary(
+        request.problem,
+        request.limits,
+        optimise=request.split in ("optimal", "schur"),
+        tolerance=request.tolerance,
+        deadline=request.deadline,
+    )
+    arrays: dict[str, NDArray[np.generic]] = {
+        "diagonal": result.diagonal,
+        "dual": result.gates,
+        "multipliers": result.multipliers,
+    }
+    return Relaxation(
+        bound=result.bound,
+        value=result.value,
+        gates=result.gates,
+        weights=(),
+        certificate=request.certificate("binary", result.bound, arrays),
+        kind="perspective",
+        split=request.split,
+        iterations=result.iterations,
+        seconds=request.seconds,
+        finished=result.finished,
+    )
+
+
+def _relax_auto(request: Request) -> Relaxation:
+    relaxed = _relax_perspective(request)
+    if not np.isfinite(relaxed.bound):
+        raise NoSolutionError("the relaxation has no finite bound; check ridge and big_m")
+    return relaxed
