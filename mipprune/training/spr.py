@@ -89,6 +89,13 @@ class SPR(Method):
         Apply the proximal operator after each optimizer step instead of adding
         the penalty to the loss: groups become exactly zero during training, and
         weights stay inside their box.
+    proximal_every : int
+        Optimizer steps between applications of the operator; its length is the
+        sum of their learning rates.
+    momentum : float in [0, 1)
+        That of the optimizer (0 for AdamW). With momentum a gradient acts
+        1/(1 - momentum) times in all; the proximal step is as much longer, so
+        that a strength means the same in both forms.
     threshold : float
         y* below which a channel counts as gone.
     evaluate : callable, optional
@@ -115,6 +122,8 @@ class SPR(Method):
         m_floor: float = 0.05,
         coupled: bool = True,
         proximal: bool = False,
+        proximal_every: int = 5,
+        momentum: float = 0.9,
         threshold: float = 1e-2,
         evaluate: Callable[[nn.Module], float] | None = None,
         tolerance: float = 5e-4,
@@ -124,6 +133,10 @@ class SPR(Method):
             raise InputError(f"alpha must be in (0, 1), got {alpha!r}")
         if not 0 <= strength < math.inf:
             raise InputError(f"strength must be finite and not negative, got {strength!r}")
+        if not isinstance(proximal_every, int) or proximal_every < 1:
+            raise InputError(f"proximal_every must be an integer >= 1, got {proximal_every!r}")
+        if not 0 <= momentum < 1:
+            raise InputError(f"momentum must be in [0, 1), got {momentum!r}")
         if big_m is None and reference is None:
             raise InputError(
                 "SPR needs a bound M: give reference=, a trained dense network to measure it on, "
@@ -137,6 +150,8 @@ class SPR(Method):
         self.evaluate, self.tolerance, self.survivors = evaluate, tolerance, survivors
         self._big_m, self._reference = big_m, reference
         self._m_scale, self._m_floor = m_scale, m_floor
+        self._proximal_every, self._momentum = proximal_every, momentum
+        self._pending = {"steps": 0, "length": 0.0}
         self._bound: _Bound | None = None
 
     def prepare(self, model: nn.Module, groups: ChannelGroups) -> nn.Module:
@@ -168,13 +183,19 @@ class SPR(Method):
 
     @torch.no_grad()
     def after_step(self, lr: float) -> None:
-        """Proximal step of length ``lr`` on all groups (with ``proximal=True``)."""
-        if not self.proximal or self.strength == 0 or lr <= 0:
+        """Proximal step on all groups, every ``proximal_every`` calls (with ``proximal``)."""
+        if not self.proximal or self.strength == 0:
             return
+        self._pending["steps"] += 1
+        self._pending["length"] += lr / (1 - self._momentum)
+        length = self._pending["length"]
+        if self._pending["steps"] < self._proximal_every or length <= 0:
+            return
+        self._pending = {"steps": 0, "length": 0.0}
         state, parameters = self._state, self._parameters(None)
         flat = state.packing.flat(parameters)
         layout, ridge, price, big_m = state.on(flat.device)
-        moved = segment_prox(flat, layout, None, lr, ridge, price, big_m, check=False)
+        moved = segment_prox(flat, layout, None, length, ridge, price, big_m, check=False)
         # The last segment collects what belongs to no class; it stays as it is.
         moved = torch.where(layout.segment < state.packing.n_groups, moved, flat)
         state.packing.unpack(moved, parameters)
@@ -240,10 +261,11 @@ class SPR(Method):
         return model
 
     def state_dict(self) -> dict[str, Any]:
-        return {"big_m": dict(self._state.big_m)}
+        return {"big_m": dict(self._state.big_m), "pending": dict(self._pending)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         bound = self._state
+        self._pending = dict(state["pending"])
         self._bound = _Bound.build(
             bound.model, bound.groups, bound.packing, state["big_m"], self.alpha, self.strength
         )

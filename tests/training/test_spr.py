@@ -12,6 +12,7 @@ from mipprune.errors import InputError
 from mipprune.graph import channel_groups
 from mipprune.graph.groups import ChannelGroups
 from mipprune.models import Dataset, build_model
+from mipprune.perspective import prox
 from mipprune.training import SPR, TrainConfig, measure_big_m, train
 from tests.training.networks import TinyNet
 
@@ -152,7 +153,7 @@ def test_big_m_is_the_peak_of_each_layer_with_its_norm(net: TinyNet, groups: Cha
 def test_proximal_step_yields_exact_zeros_and_stays_in_the_box(
     net: TinyNet, groups: ChannelGroups
 ) -> None:
-    spr = SPR(alpha=0.1, strength=1.0, big_m=0.25, proximal=True)
+    spr = SPR(alpha=0.1, strength=1.0, big_m=0.25, proximal=True, proximal_every=2, momentum=0.5)
     spr.prepare(net, groups)
     base = torch.ones(())
     assert spr.loss(None, None, base) is base
@@ -160,9 +161,10 @@ def test_proximal_step_yields_exact_zeros_and_stays_in_the_box(
         for _, row in rows_of(net, 2) + rows_of(net, 7):
             row.mul_(1e-3)
     fc = net.fc.weight.detach().clone()
-    spr.after_step(0.0)
-    assert not all(bool((row == 0).all()) for _, row in rows_of(net, 2))
-    spr.after_step(1.0)
+    before = [p.detach().clone() for p in net.parameters()]
+    spr.after_step(0.25)
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
+    spr.after_step(0.25)
     for c in (2, 7):
         assert all(bool((row == 0).all()) for _, row in rows_of(net, c))
     for c in (0, 5):
@@ -170,6 +172,20 @@ def test_proximal_step_yields_exact_zeros_and_stays_in_the_box(
     for c in range(10):
         assert all(float(row.detach().abs().max()) <= 0.25 for _, row in rows_of(net, c))
     assert torch.equal(net.fc.weight, fc)
+
+
+def test_proximal_step_is_the_operator_of_the_term(net: TinyNet, groups: ChannelGroups) -> None:
+    # Length .1 / (1 - .5) times strength times the group's share of the parameters.
+    expected = {}
+    for c, share in ((1, 12 / 276), (6, 38 / 276)):
+        w = torch.cat([row.detach().double() for _, row in rows_of(net, c)])
+        expected[c] = prox(w, 0.2 * 3.0 * share, ALPHA, torch.full_like(w, 0.6))
+    spr = SPR(alpha=ALPHA, strength=3.0, big_m=0.6, proximal=True, proximal_every=1, momentum=0.5)
+    spr.prepare(net, groups)
+    spr.after_step(0.1)
+    for c, moved in expected.items():
+        found = torch.cat([row.detach().double() for _, row in rows_of(net, c)])
+        torch.testing.assert_close(found, moved, rtol=1e-6, atol=1e-7)
 
 
 def test_choose_without_budget_cuts_at_the_threshold(net: TinyNet, groups: ChannelGroups) -> None:
@@ -222,6 +238,8 @@ def test_state_survives_a_round_trip(net: TinyNet, groups: ChannelGroups) -> Non
         ({"alpha": 1.0, "big_m": 1.0}, "alpha"),
         ({"alpha": math.nan, "big_m": 1.0}, "alpha"),
         ({"strength": -1.0, "big_m": 1.0}, "strength"),
+        ({"momentum": 1.0, "big_m": 1.0}, "momentum"),
+        ({"proximal_every": 0, "big_m": 1.0}, "proximal_every"),
         ({"big_m": -1.0}, "M must be positive"),
         ({"big_m": {"conv1.weight": 0.0}}, "M must be positive"),
         ({}, "reference="),
