@@ -106,6 +106,25 @@ class Limits:
         result: Bools = above & below
         return result
 
+    def approach(self, mask: Bools, generator: np.random.Generator) -> Bools:
+        """Flip channels one by one while that lowers the violation; may stop short."""
+        mask = (mask | self.forced_in) & ~self.forced_out
+        scale = 1.0 / np.maximum(np.abs(self.rows).max(1, initial=0.0), 1e-300)
+        for _ in range(mask.size):
+            change = self.rows * np.where(mask, -1.0, 1.0)
+            used = (self.rows @ mask)[:, None] + change
+            over = np.maximum(used - self.upper[:, None], 0.0)
+            under = np.maximum(self.lower[:, None] - used, 0.0)
+            after = scale @ (over + under)
+            now = used[:, 0] - change[:, 0]
+            before = scale @ (np.maximum(now - self.upper, 0) + np.maximum(self.lower - now, 0))
+            after = np.where(self.free, after * (1.0 + 0.1 * generator.random(mask.size)), np.inf)
+            best = int(np.argmin(after))
+            if before <= 0 or after[best] >= before:
+                break
+            mask[best] ^= True
+        return mask
+
     def cheapest(
         self,
         cost: Floats,

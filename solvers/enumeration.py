@@ -117,6 +117,10 @@ class _Table:
         self.value = math.inf
         self.error = 0.0
         self.feasible = self._feasible(limits)
+        self.alive = [self.feasible]
+        for _ in range(self.q):
+            pairs = self.alive[0].reshape(-1, 2)
+            self.alive.insert(0, pairs[:, 0] | pairs[:, 1])
         self.values = np.full(2**self.q, np.inf)
 
     def _feasible(self, limits: Limits) -> Bools:
@@ -178,7 +182,6 @@ class _Table:
         """Decide channel ``level`` for a batch of prefixes, and all later ones."""
         if level == self.q:
             self.values[prefixes] = partial
-            self.monitor.check(self.nodes, self.value, -math.inf)
             return
         size = sum(gram.nbytes + cross.nbytes for gram, cross in stacks)
         if 2 * size > BATCH_BYTES and prefixes.size > 1:
@@ -187,7 +190,8 @@ class _Table:
                 pieces = [(gram[part], cross[part]) for gram, cross in stacks]
                 self._descend(level, prefixes[part], pieces, partial[part])
             return
-        alive = np.asarray(self.feasible.reshape(2 ** (level + 1), -1).any(1))
+        self.monitor.check(self.nodes, self.value, -math.inf)
+        alive = self.alive[level + 1]
         out, kept = alive[2 * prefixes], alive[2 * prefixes + 1]
         value = partial[kept] + self.prices[level]
         children: list[Stack] = []

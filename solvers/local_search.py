@@ -214,8 +214,10 @@ class _Search:
             return True
         if not self.limits.coupled:
             self.reduce()
-            if self.limits.admits(self.engine.mask):
-                return True
+        else:
+            self.move(self.limits.approach(self.engine.mask, self.generator))
+        if self.limits.admits(self.engine.mask):
+            return True
         weight = 1.0 + 0.5 * self.generator.random(self.engine.mask.size)
         mask = self.limits.nearest(self.engine.mask, weight, self.monitor.remaining)
         if mask is None:

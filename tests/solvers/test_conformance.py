@@ -1,0 +1,77 @@
+"""One battery for all solvers: same objective, and never a bound above the optimum."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from mipprune.problem import ChannelSelection, Solution, SolutionStatus
+from mipprune.solvers import METHODS, methods_for, solve
+
+RandomProblem = Callable[..., ChannelSelection]
+OURS = ("branch-and-bound", "local-search")
+GENERIC = tuple(name for name in METHODS if name not in (*OURS, "enumerate"))
+
+FAST = range(2000, 2150)
+SLOW = range(2150, 2560)
+
+
+def check_against(problem: ChannelSelection, best: Solution, found: Solution, gap: float) -> None:
+    """The result of a proving solver against the enumerated optimum."""
+    if best.mask is None:
+        assert found.status is SolutionStatus.INFEASIBLE
+        assert found.mask is None
+        return
+    rounding = 1e-9 * problem.energy
+    assert found.mask is not None
+    assert problem.is_feasible(found.mask)
+    assert found.value == problem.value(found.mask)
+    assert found.bound <= best.value + 1e-10 * problem.energy, "a bound above the optimum"
+    assert found.status is SolutionStatus.OPTIMAL
+    assert found.value >= best.value - rounding
+    assert found.value <= best.value + gap * abs(best.value) + rounding
+
+
+def ours(problem: ChannelSelection, seed: int) -> int:
+    """Run our solvers on one instance; 1 where local search missed the optimum."""
+    best = solve(problem, "enumerate")
+    found = solve(problem, "branch-and-bound", gap=1e-8)
+    check_against(problem, best, found, 1e-8)
+    heuristic = solve(problem, "local-search", seed=seed, rounds=24)
+    assert heuristic.bound == -np.inf
+    if best.mask is None:
+        assert heuristic.mask is None
+        return 0
+    assert heuristic.mask is not None
+    assert problem.is_feasible(heuristic.mask)
+    rounding = 1e-9 * problem.energy
+    assert heuristic.value >= best.value - rounding
+    return int(heuristic.value > best.value + 1e-8 * abs(best.value) + rounding)
+
+
+def run_ours(seeds: range, random_problem: RandomProblem) -> None:
+    missed = sum(ours(random_problem(seed, 12, box=seed % 10 == 0), seed) for seed in seeds)
+    assert missed <= 0.05 * len(seeds)
+
+
+def test_our_solvers_agree(random_problem: RandomProblem) -> None:
+    run_ours(FAST, random_problem)
+
+
+@pytest.mark.slow
+def test_our_solvers_agree_on_more(random_problem: RandomProblem) -> None:
+    run_ours(SLOW, random_problem)
+
+
+@pytest.mark.parametrize("method", GENERIC)
+def test_generic_solvers_agree(method: str, random_problem: RandomProblem) -> None:
+    taken = 0
+    for seed in range(3000, 3200):
+        problem = random_problem(seed, 7, box=seed % 10 == 0, max_rows=3)
+        if method not in methods_for(problem):
+            continue
+        taken += 1
+        check_against(problem, solve(problem, "enumerate"), solve(problem, method, gap=1e-5), 1e-5)
+        if taken == 60:
+            return
+    raise AssertionError(f"only {taken} instances fit {method}")
