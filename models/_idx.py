@@ -71,7 +71,9 @@ IDX_SETS: Mapping[str, IdxSet] = {
         },
         mean=0.2860,
         std=0.3530,
-        augmentation=Augmentation(padding=2, flip=True),
+        # ResNet-20, stride-2 stem, 6 epochs, one seed, validation accuracy: none .9296, flip .9304,
+        # flip and crop .9222.
+        augmentation=Augmentation(flip=True),
         class_names=(
             "t-shirt", "trouser", "pullover", "dress", "coat",
             "sandal", "shirt", "sneaker", "bag", "ankle boot",
