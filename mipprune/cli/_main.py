@@ -15,6 +15,7 @@ __all__ = ["main"]
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+LONGEST_MESSAGE = 600
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _plain_warnings():
             return _dispatch(given, commands)
     except MippruneError as error:
-        print(f"mipprune: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mipprune: error: {_one_line(error)}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("mipprune: interrupted", file=sys.stderr)
@@ -46,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output is gone (`mipprune models | head`); keep Python's exit quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
+
+
+def _one_line(error: MippruneError) -> str:
+    """The message on one line; what an exporter printed is cut off."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]} ..."
 
 
 def _dispatch(arguments: list[str], commands: Mapping[str, Command]) -> int:

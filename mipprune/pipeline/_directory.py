@@ -1,7 +1,7 @@
 """The folder of a run: what lies where, and which phases are done."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,12 @@ class RunDirectory:
             for record in self.epochs(phase)
         ]
         write_text(self.path / "metrics.jsonl", "".join(f"{line}\n" for line in lines))
+
+    def record_epochs(self, phase: str, history: Sequence[Mapping[str, float]]) -> None:
+        """Write the epochs of a phase where its file lacks some (the disk was full)."""
+        if len(self.epochs(phase)) != len(history):
+            lines = "".join(f"{json.dumps(dict(record))}\n" for record in history)
+            write_text(self.path / phase / "metrics.jsonl", lines)
 
     def epochs(self, phase: str) -> list[dict[str, float]]:
         """Records of the finished epochs of a phase."""

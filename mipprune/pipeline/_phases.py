@@ -4,6 +4,7 @@ import io
 import time
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,12 +17,13 @@ from mipprune.graph import Masks, remove
 from mipprune.graph.budgets import Budgets
 from mipprune.models import load_weights
 from mipprune.pipeline._directory import RunDirectory
+from mipprune.pipeline._recipes import method_options
 from mipprune.pipeline._saved import MASKS_NAME, MODEL_NAME, read_masks
 from mipprune.pipeline._task import Task, find_groups, steps_per_epoch
 from mipprune.training import Method, build_method, method_class, train
 from mipprune.training.checkpoint import CHECKPOINT_NAME
 
-__all__ = ["Trained", "fine_tune", "remove_channels", "train_dense", "train_method"]
+__all__ = ["Trained", "fine_tune", "new_method", "remove_channels", "train_dense", "train_method"]
 
 HISTOGRAM_BINS = 20
 
@@ -52,11 +54,14 @@ def train_dense(task: Task, run: RunDirectory) -> nn.Module:
     return model
 
 
-def train_method(
-    task: Task, run: RunDirectory, reference: nn.Module, budget: Budgets | None
-) -> Trained:
-    """Phase 2: the method's own training, from scratch or from the reference."""
-    kind = method_class(task.config.method)
+def new_method(task: Task, reference: nn.Module, budget: Budgets | None, folder: Path) -> Method:
+    """The method of the settings, with what the pipeline offers to all methods.
+
+    Raises
+    ------
+    InputError
+        Unknown method or option, or a value that the method refuses.
+    """
     settings = task.settings["train"]
     per_epoch = steps_per_epoch(task.data, settings)
     offered = {
@@ -66,9 +71,18 @@ def train_method(
         "steps_per_epoch": per_epoch,
         "seed": task.config.seed,
         "evaluate": task.training_accuracy,
-        "out": run.phase("train"),
+        "out": folder,
     }
-    method = build_method(task.config.method, offered=offered, **task.config.method_options)
+    options = method_options(task.config, task.data)
+    return build_method(task.config.method, offered=offered, **options)
+
+
+def train_method(
+    task: Task, run: RunDirectory, reference: nn.Module, budget: Budgets | None
+) -> Trained:
+    """Phase 2: the method's own training, from scratch or from the reference."""
+    kind = method_class(task.config.method)
+    method = new_method(task, reference, budget, run.phase("train"))
     start = task.factory() if kind.starts_from == "scratch" else deepcopy(reference)
     network = method.prepare(start, task.groups)
     if kind.trains:
@@ -136,22 +150,21 @@ def _fit(
     """Train, or go on training, in the folder of the phase; Ctrl-C is raised once all is saved."""
     folder = run.phase(phase)
     labels = {"dense": "dense reference", "train": task.config.method, "tune": "fine-tuning"}
-    try:
-        result = train(
-            model,
-            task.data,
-            task.settings[phase],
-            method=method,
-            out=folder,
-            resume=(folder / CHECKPOINT_NAME).exists(),
-            forward=task.forward,
-            criterion=task.criterion,
-            label=labels[phase],
-            progress=task.progress and run.result(phase) is None,
-        )
-    finally:
-        run.merge_metrics()
+    result = train(
+        model,
+        task.data,
+        task.settings[phase],
+        method=method,
+        out=folder,
+        resume=(folder / CHECKPOINT_NAME).exists(),
+        forward=task.forward,
+        criterion=task.criterion,
+        label=labels[phase],
+        progress=task.progress and run.result(phase) is None,
+    )
+    run.record_epochs(phase, result.history)
     if result.interrupted:
+        run.merge_metrics()
         raise KeyboardInterrupt
 
 

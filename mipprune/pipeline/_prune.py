@@ -8,11 +8,17 @@ from torch import nn
 
 from mipprune.graph import Masks
 from mipprune.graph.budgets import Budgets
-from mipprune.models import Dataset, DataSource, Forward, batches
+from mipprune.models import Dataset, DataSource, Forward, batches, load_weights
 from mipprune.pipeline._config import PruneConfig
 from mipprune.pipeline._directory import RunDirectory
 from mipprune.pipeline._latency import measure_latency
-from mipprune.pipeline._phases import fine_tune, remove_channels, train_dense, train_method
+from mipprune.pipeline._phases import (
+    fine_tune,
+    new_method,
+    remove_channels,
+    train_dense,
+    train_method,
+)
 from mipprune.pipeline._recipes import phase_settings
 from mipprune.pipeline._summary import build_report
 from mipprune.pipeline._task import (
@@ -22,6 +28,7 @@ from mipprune.pipeline._task import (
     find_groups,
     load_task_data,
     new_network,
+    refuse_wrong_shapes,
 )
 from mipprune.report import Latency, PruneReport, ReportFiles, load_report, write_report
 from mipprune.training import Criterion, method_class
@@ -116,6 +123,7 @@ def prune(
     if config.limits:
         limits = {resource.name: resource.limit for resource in budget.resolve(task.groups)}
     rounding = budget if config.rounding == "budget" else None
+    _try_out(task, rounding, Path(out))
     run = RunDirectory.open(out, config) if resume else RunDirectory.create(out, config)
     reference = train_dense(task, run)
     trained = train_method(task, run, reference, rounding)
@@ -143,17 +151,28 @@ def _task(
     def factory() -> nn.Module:
         return new_network(config, found, model)
 
+    network = factory()
+    if forward is None:
+        refuse_wrong_shapes(network, arguments, config.device)
     return Task(
         config=config,
         data=found,
         factory=factory,
-        groups=find_groups(factory(), arguments, config.device),
+        groups=find_groups(network, arguments, config.device),
         inputs=arguments,
         settings=phase_settings(config, found),
         forward=forward,
         criterion=criterion,
         progress=progress,
     )
+
+
+def _try_out(task: Task, budget: Budgets | None, out: Path) -> None:
+    """Refuse weights and options of the method now, not after the dense phase."""
+    network = task.factory()
+    if task.config.weights is not None:
+        load_weights(network, task.config.weights)
+    new_method(task, network, budget, out)
 
 
 def _report(

@@ -9,7 +9,7 @@ from mipprune.models import Dataset, DataSource
 from mipprune.pipeline._config import PruneConfig
 from mipprune.training import TrainConfig
 
-__all__ = ["Recipe", "phase_settings", "recipe_of"]
+__all__ = ["Recipe", "method_options", "phase_settings", "recipe_of"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Recipe:
         Highest learning rate of fine-tuning, as a share of that of training.
     training : mapping
         Fields of ``TrainConfig``.
+    methods : mapping
+        Method name -> its options, where the method's own defaults do not suit
+        the number of steps; chosen on validation data.
     """
 
     dense: int
@@ -31,11 +34,18 @@ class Recipe:
     tune: int
     tune_lr: float = 0.2
     training: Mapping[str, Any] = field(default_factory=dict)
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 _SMALL_IMAGES = {"warmup_epochs": 0.5}
 _RECIPES: Mapping[str, Recipe] = {
-    "digits": Recipe(20, 20, 10, training={"batch_size": 64, "warmup_epochs": 1.0}),
+    "digits": Recipe(
+        20,
+        20,
+        10,
+        training={"batch_size": 64, "warmup_epochs": 1.0, "label_smoothing": 0.1},
+        methods={"spr": {"strength": 20.0}},
+    ),
     "fashion-mnist": Recipe(8, 5, 3, training=_SMALL_IMAGES),
     "mnist": Recipe(5, 5, 3, training=_SMALL_IMAGES),
     "cifar10": Recipe(160, 160, 60, training={"warmup_epochs": 1.0}),
@@ -49,6 +59,16 @@ def recipe_of(data: str) -> Recipe:
     return _RECIPES.get(data, _OTHER)
 
 
+def recipe_for(config: PruneConfig, data: Dataset | DataSource) -> Recipe:
+    """The recipe of the data that a run uses."""
+    return recipe_of(data.name if isinstance(data, Dataset) else config.data)
+
+
+def method_options(config: PruneConfig, data: Dataset | DataSource) -> dict[str, Any]:
+    """Options of the method: those of the recipe, and over them those of the settings."""
+    return {**recipe_for(config, data).methods.get(config.method, {}), **config.method_options}
+
+
 def phase_settings(config: PruneConfig, data: Dataset | DataSource) -> dict[str, TrainConfig]:
     """``TrainConfig`` by phase; ``tune`` is left out for 0 epochs.
 
@@ -57,7 +77,7 @@ def phase_settings(config: PruneConfig, data: Dataset | DataSource) -> dict[str,
     InputError
         An unknown training setting, or one with a value that is refused.
     """
-    recipe = recipe_of(data.name if isinstance(data, Dataset) else config.data)
+    recipe = recipe_for(config, data)
     common = {**recipe.training, **config.training}
     known = {entry.name for entry in fields(TrainConfig)}
     unknown = sorted(set(common) - known)

@@ -8,6 +8,7 @@ from mipprune._support.provenance import provenance
 from mipprune.graph import Masks
 from mipprune.models import Dataset
 from mipprune.pipeline._directory import RunDirectory
+from mipprune.pipeline._recipes import method_options
 from mipprune.pipeline._task import Task
 from mipprune.report import (
     Curve,
@@ -88,10 +89,14 @@ def _settings(task: Task) -> dict[str, str]:
             f"{len(data.test)} test (split seed {data.split_seed})"
         )
     settings |= {"model": config.model, "method": config.method, "rounding": config.rounding}
-    for name in ("data_options", "model_options", "method_options"):
-        given = getattr(config, name)
+    options = {
+        "data options": config.data_options,
+        "model options": config.model_options,
+        "method options": method_options(config, task.data),
+    }
+    for name, given in options.items():
         if given:
-            settings[name.replace("_", " ")] = ", ".join(f"{k} = {v}" for k, v in given.items())
+            settings[name] = ", ".join(f"{k} = {v}" for k, v in given.items())
     if config.multiple_of > 1:
         settings["multiple of"] = str(config.multiple_of)
     for phase, train in task.settings.items():

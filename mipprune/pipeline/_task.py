@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from mipprune.errors import InputError
 from mipprune.graph import ChannelGroups, channel_groups
@@ -32,6 +33,7 @@ __all__ = [
     "find_groups",
     "load_task_data",
     "new_network",
+    "refuse_wrong_shapes",
     "steps_per_epoch",
 ]
 
@@ -138,6 +140,36 @@ def example_inputs(data: Dataset | DataSource) -> tuple[tuple[Any, ...], dict[st
         raise InputError("the training split has no batches")
     args, kwargs, _ = split_batch(batch)
     return args, kwargs
+
+
+def refuse_wrong_shapes(
+    model: nn.Module, inputs: tuple[tuple[Any, ...], Mapping[str, Any]], device: str
+) -> None:
+    """Run the network once on the example inputs.
+
+    Raises
+    ------
+    InputError
+        It does not take them; the message has their shapes.
+    """
+    args, kwargs = move_batch(inputs, device)
+    mode = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(*args, **kwargs)
+    except (RuntimeError, ValueError, TypeError, LookupError, AssertionError) as error:
+        shapes = ", ".join(
+            str(tuple(leaf.shape))
+            for leaf in pytree.tree_leaves((args, kwargs))
+            if isinstance(leaf, torch.Tensor)
+        )
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise InputError(
+            f"{type(model).__name__} does not take inputs of shape {shapes}: "
+            f"{type(error).__name__}: {first}; give a network that fits the data"
+        ) from error
+    finally:
+        model.train(mode)
 
 
 def find_groups(

@@ -63,7 +63,7 @@ def _widths(report: PruneReport) -> str:
     lines = ["Channels per family (before -> after)"]
     for width in report.widths:
         full = max(1, round(BAR_WIDTH * width.before / widest))
-        kept = min(full, round(BAR_WIDTH * width.after / widest))
+        kept = min(full, max(1, round(BAR_WIDTH * width.after / widest)))
         bar = "#" * kept + "." * (full - kept)
         lines.append(f"{width.name.ljust(name_width)}  {width.before:>5} -> {width.after:<5} {bar}")
     return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""``mipprune relax``: a lower bound without branching."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+
+from mipprune.cli._command import Command
+from mipprune.cli._parser import Parser, one_of
+from mipprune.cli._problems import add_keep, finite, read_problem
+
+
+def _kinds() -> Sequence[str]:
+    from mipprune.relaxation import RELAXATION_KINDS
+
+    return RELAXATION_KINDS
+
+
+def _configure(parser: Parser) -> None:
+    parser.add_argument("problem", help="problem file (.npz)")
+    add_keep(parser)
+    parser.add_argument(
+        "--kind",
+        type=one_of(_kinds, "kind of relaxation"),
+        default="auto",
+        metavar="NAME",
+        help="auto (default), big-m, perspective, perspective-box, ...",
+    )
+    parser.add_argument("--time-limit", type=float, metavar="SECONDS")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="relative duality gap")
+    parser.add_argument("--json", metavar="FILE", help="write bound and gates")
+    parser.add_argument("--certificate", metavar="FILE", help="write the proof (.npz)")
+
+
+def _execute(options: Namespace) -> int:
+    from mipprune._support.files import write_json
+    from mipprune._support.provenance import provenance
+    from mipprune.relaxation import relax
+
+    problem = read_problem(options.problem, options.keep)
+    found = relax(problem, options.kind, tol=options.tolerance, time_limit=options.time_limit)
+    print(f"bound      {found.bound:.10g}")
+    print(f"relaxation {found.value:.10g} ({found.kind}, {found.iterations} iterations)")
+    print(f"gates      {' '.join(f'{gate:.3f}' for gate in found.gates)}")
+    if options.certificate is not None:
+        found.certificate.save(options.certificate)
+    if options.json is not None:
+        content = {
+            "problem_hash": problem.content_hash,
+            "kind": found.kind,
+            "split": found.split,
+            "bound": finite(found.bound),
+            "value": finite(found.value),
+            "gates": found.gates.tolist(),
+            "seconds": found.seconds,
+            "provenance": provenance(),
+        }
+        write_json(options.json, content)
+    return 0
+
+
+COMMAND = Command(
+    name="relax",
+    summary="Bound the error of any mask of one layer from below, without branching.",
+    configure=_configure,
+    execute=_execute,
+    example="mipprune relax layer.npz --keep 16 --kind perspective",
+)

@@ -1,0 +1,104 @@
+"""``mipprune solve``: choose the channels of one layer, with a bound."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mipprune.cli._command import Command
+from mipprune.cli._parser import Parser, key_value, one_of
+from mipprune.cli._problems import add_keep, read_mask, read_problem, solution_json
+
+if TYPE_CHECKING:
+    from mipprune.problem import Solution
+
+EXIT_INTERRUPTED = 130
+
+
+def _method_names() -> Sequence[str]:
+    from mipprune.solvers import METHODS
+
+    return ("auto", *METHODS)
+
+
+def _configure(parser: Parser) -> None:
+    parser.add_argument("problem", help="problem file (.npz)")
+    add_keep(parser)
+    parser.add_argument(
+        "--method",
+        type=one_of(_method_names, "method"),
+        default="auto",
+        metavar="NAME",
+        help="auto (default), branch-and-bound, enumerate, local-search, ...",
+    )
+    parser.add_argument("--gap", type=float, default=1e-6, help="stop at this (value-bound)/value")
+    parser.add_argument("--time-limit", type=float, metavar="SECONDS")
+    parser.add_argument("--start", metavar="FILE", help="mask to start from (.npy or JSON)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--json", metavar="FILE", help="write the result")
+    parser.add_argument("--certificate", metavar="FILE", help="write the proof (.npz)")
+    parser.add_argument(
+        "--option",
+        type=key_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the method; may be repeated",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress line")
+
+
+def _execute(options: Namespace) -> int:
+    from mipprune._support.files import write_json
+    from mipprune.errors import SolverError
+    from mipprune.problem import Termination
+    from mipprune.solvers import solve
+
+    problem = read_problem(options.problem, options.keep)
+    solution = solve(
+        problem,
+        options.method,
+        time_limit=options.time_limit,
+        gap=options.gap,
+        start=None if options.start is None else read_mask(options.start),
+        seed=options.seed,
+        log=not options.quiet,
+        **dict(options.option),
+    )
+    _show(solution)
+    if options.json is not None:
+        write_json(options.json, solution_json(solution, problem))
+    if options.certificate is not None:
+        save = getattr(solution.certificate, "save", None)
+        if save is None:
+            raise SolverError(
+                f"{solution.solver} made no certificate; '--method branch-and-bound' makes one"
+            )
+        save(options.certificate)
+    return EXIT_INTERRUPTED if solution.termination is Termination.INTERRUPTED else 0
+
+
+def _show(solution: "Solution") -> None:
+    kept = "-" if solution.mask is None else " ".join(map(str, solution.mask.nonzero()[0].tolist()))
+    rows = (
+        ("status", solution.status.value),
+        ("stopped", solution.termination.value),
+        ("kept", kept),
+        ("error", f"{solution.value:.10g}"),
+        ("bound", f"{solution.bound:.10g}"),
+        ("gap", f"{100 * solution.gap:.4g} % of the error"),
+        ("energy gap", f"{100 * solution.energy_gap:.4g} % of half the energy"),
+        ("certified", f"{solution.certified_bound:.10g}"),
+        ("nodes", f"{solution.nodes:,} in {solution.seconds:.2f} s"),
+        ("solver", f"{solution.solver} {solution.version}"),
+    )
+    for name, value in rows:
+        print(f"{name:<11}{value}")
+
+
+COMMAND = Command(
+    name="solve",
+    summary="Choose the channels of one layer: a mask, its error and a proven bound.",
+    configure=_configure,
+    execute=_execute,
+    example="mipprune solve layer.npz --keep 16 --time-limit 60 --json out.json",
+)

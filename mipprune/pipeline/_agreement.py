@@ -1,0 +1,62 @@
+"""How close two networks are on some batches."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from mipprune.models import main_output, move_batch, run_model
+
+__all__ = ["Agreement", "measure_agreement"]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How close two networks are on some batches.
+
+    Attributes
+    ----------
+    relative_error : float
+        ``||f - g||^2 / ||g||^2`` of the outputs.
+    same_top : float or None
+        Share of examples whose largest output is the same; None where the
+        output is not a matrix of scores.
+    """
+
+    relative_error: float
+    same_top: float | None
+
+
+def measure_agreement(
+    model: nn.Module,
+    reference: nn.Module,
+    batches: Iterable[Any],
+    *,
+    forward: Callable[[nn.Module, Any], Any] | None = None,
+) -> Agreement:
+    """Compare the outputs of two networks; both run in eval mode and keep theirs."""
+    modes = [(network, network.training) for network in (model, reference)]
+    different = total = 0.0
+    same = count = 0
+    scores = True
+    device = next((p.device for p in reference.parameters()), torch.device("cpu"))
+    try:
+        model.eval()
+        reference.eval()
+        with torch.no_grad():
+            for batch in batches:
+                moved = move_batch(batch, device)
+                a = main_output(run_model(model, moved, forward)).double()
+                b = main_output(run_model(reference, moved, forward)).double()
+                different += float((a - b).square().sum())
+                total += float(b.square().sum())
+                scores = scores and b.ndim == 2 and b.shape[1] > 1
+                if scores:
+                    same += int((a.argmax(1) == b.argmax(1)).sum())
+                    count += len(b)
+    finally:
+        for network, mode in modes:
+            network.train(mode)
+    return Agreement(different / max(total, 1e-300), same / count if scores and count else None)

@@ -1,0 +1,340 @@
+"""A trained network and a hard budget in, a smaller network and its gaps out; no labels needed."""
+
+import copy
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mipprune._support.progress import Progress
+from mipprune.calibration import CalibratedFamily, Calibration, apply_weights, calibrate
+from mipprune.errors import InputError
+from mipprune.graph import (
+    Budgets,
+    ChannelGroups,
+    CostTerm,
+    channel_groups,
+    remove,
+)
+from mipprune.models import Forward, move_batch, split_batch
+from mipprune.pipeline._agreement import Agreement, measure_agreement
+from mipprune.pipeline._compressed import Compressed, CompressOptions, FamilyResult
+from mipprune.pipeline._curves import FamilyCurve, measure_curves
+from mipprune.pipeline._norms import refresh_norms
+from mipprune.pipeline._store import CompressStore
+from mipprune.problem import ChannelSelection, Solution
+from mipprune.solvers.widths import WidthSolution, choose_widths
+
+__all__ = ["compress"]
+
+EXACT_CHANNELS = 128
+"""Families up to this many classes are given to branch and bound, wider ones to local search."""
+
+
+def compress(
+    model: nn.Module,
+    batches: Iterable[Any],
+    budgets: Budgets | Mapping[str, Any],
+    *,
+    options: CompressOptions | None = None,
+    latency_terms: Iterable[CostTerm] = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+    forward: Forward | None = None,
+    log: bool = False,
+) -> Compressed:
+    """Prune a trained network to hard budgets without training it.
+
+    Calibrate; measure the error of every family against its width, with
+    bounds; choose all widths at once by an integer program with the exact
+    bilinear costs; choose the channels family by family in the order of the
+    network, solved or bounded, weights refitted on the statistics of the
+    network pruned so far; remove them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Trained; left as it is.
+    batches : iterable that can be read several times
+        Calibration data: tensors, pairs, mappings, or what ``forward`` takes.
+    budgets : Budgets or mapping
+        For example ``{"macs": "50%", "params": "60%"}``; percent of what remains.
+    options : CompressOptions, optional
+    latency_terms : iterable of CostTerm
+        For a latency budget, from ``LatencyTable.terms``.
+    out : path, optional
+        Folder where every finished step is kept.
+    resume : bool
+        Go on with the steps kept in ``out``.
+    forward : callable, optional
+        ``forward(model, batch)``, replaces the default call.
+    log : bool
+        Show progress.
+
+    Returns
+    -------
+    Compressed
+
+    Raises
+    ------
+    InputError
+        Batches that can be read only once, are empty or do not fit the model;
+        no channel can be removed; ``out`` exists (without ``resume``) or
+        belongs to another network or other settings (with it).
+    BudgetError
+        A budget that cannot be reached, or budgets that conflict.
+    """
+    began = time.monotonic()
+    settings = CompressOptions() if options is None else options
+    budget = Budgets.parse(budgets)
+    data = _checked_batches(batches)
+    groups = _groups(model, data)
+    terms = tuple(latency_terms)
+    resources = budget.resolve(groups, terms)
+    store = CompressStore.open(out, resume, _fingerprint(model, groups, budget, settings))
+    work = _Work(model, data, groups, settings, forward, log, store)
+    calibration = work.calibrate(model)
+    if not calibration.families:
+        reasons = "; ".join(sorted(set(calibration.skipped.values())))
+        raise InputError(f"no family can be calibrated: {reasons}")
+    curves = work.curves(calibration, budget.multiple_of)
+    limit = None if settings.time_limit is None else 0.1 * settings.time_limit
+    widths = choose_widths(groups, [c.curve for c in curves], resources, time_limit=limit)
+    current, masks, families = work.choose_masks(calibration, curves, widths, began)
+    smaller = remove(current, groups, masks)
+    agreement = work.finish(smaller)
+    return Compressed(
+        model=smaller,
+        groups=groups,
+        masks=masks,
+        budgets=budget.report(groups, masks, terms),
+        curves=tuple(curves),
+        widths=widths,
+        families=tuple(families),
+        agreement=agreement,
+        skipped=calibration.skipped,
+        seconds=time.monotonic() - began,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One run: the network, its data and settings."""
+
+    model: nn.Module
+    batches: Iterable[Any]
+    groups: ChannelGroups
+    settings: CompressOptions
+    forward: Forward | None
+    log: bool
+    store: CompressStore
+
+    def calibrate(self, current: nn.Module, family: str | None = None) -> Calibration:
+        """Statistics in ``current``, with the original network's targets."""
+        settings = self.settings
+        generator = None
+        if settings.patches is not None:
+            generator = torch.Generator().manual_seed(settings.seed)
+        return calibrate(
+            current,
+            self.batches,
+            self.groups,
+            reference=None if current is self.model else self.model,
+            families=None if family is None else [family],
+            patches=settings.patches,
+            generator=generator,
+            forward=self.forward,
+            log=self.log and family is None,
+        )
+
+    def curves(self, calibration: Calibration, multiple_of: int) -> list[FamilyCurve]:
+        """Weighted curves of all families."""
+        kept = self.store.curves()
+        if kept is not None:
+            return kept
+        settings = self.settings
+        limit = None if settings.time_limit is None else 0.25 * settings.time_limit
+        plain = measure_curves(
+            self.groups,
+            list(calibration.values()),
+            damping=settings.damping,
+            multiple_of=multiple_of,
+            most=settings.most_widths,
+            time_limit=limit,
+            jobs=settings.jobs,
+            log=self.log,
+        )
+        weighted = [self.weighted(calibration[c.curve.family], c) for c in plain]
+        self.store.save_curves(weighted)
+        return weighted
+
+    def weighted(self, family: CalibratedFamily, found: FamilyCurve) -> FamilyCurve:
+        """The curve in units that compare between families."""
+        energy = sum(term.energy for term in family.terms)
+        factor = 2.0 / energy if energy > 0 else 0.0
+        if self.settings.weighting == "output":
+            index = _middle(found)
+            value = float(found.curve.values[index])
+            if value > 0:
+                trial = copy.deepcopy(self.model)
+                problem = family.problem(damping=self.settings.damping)
+                apply_weights(trial, family, problem.weights(found.masks[index]))
+                factor = self.agreement(trial).relative_error / value
+        curve = replace(
+            found.curve, values=factor * found.curve.values, bounds=factor * found.curve.bounds
+        )
+        return FamilyCurve(curve, found.masks)
+
+    def choose_masks(
+        self,
+        calibration: Calibration,
+        curves: list[FamilyCurve],
+        widths: WidthSolution,
+        began: float,
+    ) -> tuple[nn.Module, dict[str, NDArray[np.bool_]], list[FamilyResult]]:
+        """Masks and refitted weights, family by family in the order of the network."""
+        current = copy.deepcopy(self.model)
+        masks: dict[str, NDArray[np.bool_]] = {}
+        results: list[FamilyResult] = []
+        names = list(widths.counts)
+        by_name = {curve.curve.family: curve for curve in curves}
+        with Progress("masks", len(names), unit="families", enabled=self.log) as progress:
+            for index, name in enumerate(names):
+                changed = any(not mask.all() for mask in masks.values())
+                family = calibration[name]
+                if self.settings.recalibrate and changed:
+                    family = self.calibrate(current, name)[name]
+                limit = self.share(began, len(names) - index)
+                mask, weights, result = self.solved(family, by_name[name], widths, limit)
+                apply_weights(current, family, weights)
+                masks[name] = mask
+                results.append(result)
+                progress.update(1, family=name, gap=result.gap)
+        return current, masks, results
+
+    def solved(
+        self,
+        family: CalibratedFamily,
+        curve: FamilyCurve,
+        widths: WidthSolution,
+        limit: float | None,
+    ) -> tuple[NDArray[np.bool_], tuple[NDArray[np.float64], ...], FamilyResult]:
+        """The mask of one family, from the store where it is there."""
+        name = family.family.name
+        kept = self.store.family(name)
+        if kept is not None:
+            return kept
+        count = widths.counts[name]
+        problem = family.problem(damping=self.settings.damping, keep=count)
+        start = curve.masks[int(np.flatnonzero(curve.curve.counts == count)[0])]
+        solution = _solve(problem, start, limit, self.settings)
+        if solution.mask is None:
+            raise InputError(f"family '{name}': no mask with {count} classes was found")
+        result = FamilyResult(
+            name=name,
+            before=len(family.family),
+            after=int(solution.mask.sum()),
+            value=solution.value,
+            bound=solution.bound,
+            gap=solution.gap,
+            solver=solution.solver,
+            status=solution.status.name.lower(),
+            seconds=solution.seconds,
+        )
+        self.store.save_family(name, solution.mask, solution.weights, result)
+        return solution.mask, solution.weights, result
+
+    def share(self, began: float, left: int) -> float | None:
+        """Seconds for the next family: what is left, divided evenly."""
+        if self.settings.time_limit is None:
+            return None
+        remaining = self.settings.time_limit - (time.monotonic() - began)
+        return max(remaining / left, 0.2)
+
+    def agreement(self, other: nn.Module) -> Agreement:
+        """Agreement of ``other`` with the original network on the calibration data."""
+        return measure_agreement(other, self.model, self.batches, forward=self.forward)
+
+    def finish(self, smaller: nn.Module) -> Agreement:
+        """Refresh the norms where that helps; returns the agreement."""
+        before = self.agreement(smaller)
+        if not self.settings.refresh_norms:
+            return before
+        trial = copy.deepcopy(smaller)
+        if not refresh_norms(trial, self.batches, forward=self.forward):
+            return before
+        after = self.agreement(trial)
+        if after.relative_error >= before.relative_error:
+            return before
+        smaller.load_state_dict(trial.state_dict())
+        return after
+
+
+def _solve(
+    problem: ChannelSelection,
+    start: NDArray[np.bool_],
+    limit: float | None,
+    settings: CompressOptions,
+) -> Solution:
+    """Branch and bound where it is affordable, else local search with a relaxation's bound."""
+    from mipprune.relaxation import relax
+    from mipprune.solvers import solve
+
+    began = time.monotonic()
+    if problem.n_channels <= EXACT_CHANNELS:
+        return solve(problem, time_limit=limit, gap=settings.gap, start=start, seed=settings.seed)
+    half = None if limit is None else limit / 2
+    found = solve(problem, "local-search", time_limit=half, start=start, seed=settings.seed)
+    if problem.keep == problem.n_channels:
+        return found
+    bound = relax(problem, time_limit=half).bound
+    return replace(found, bound=min(bound, found.value), seconds=time.monotonic() - began)
+
+
+def _middle(found: FamilyCurve) -> int:
+    """Index of the count nearest to half of the family."""
+    counts = found.curve.counts
+    return int(np.argmin(np.abs(counts - counts[-1] / 2)))
+
+
+def _checked_batches(batches: Iterable[Any]) -> Iterable[Any]:
+    if isinstance(batches, Iterator):
+        raise InputError("batches: an iterator can be read only once; give a list or a data loader")
+    return batches
+
+
+def _groups(model: nn.Module, batches: Iterable[Any]) -> ChannelGroups:
+    first = next(iter(batches), None)
+    if first is None:
+        raise InputError("batches: expected at least one batch, got none")
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    args, kwargs, _ = split_batch(move_batch(first, device))
+    groups = channel_groups(model, args, example_kwargs=kwargs or None)
+    if not groups.families:
+        reasons = "; ".join(sorted({frozen.reason for frozen in groups.frozen}))
+        raise InputError(f"no channel of this network can be removed: {reasons}")
+    return groups
+
+
+def _fingerprint(
+    model: nn.Module, groups: ChannelGroups, budget: Budgets, settings: CompressOptions
+) -> dict[str, Any]:
+    """What a folder's steps belong to."""
+    return {
+        "network": type(model).__name__,
+        "families": {family.name: len(family) for family in groups},
+        "weights": float(sum(p.detach().double().abs().sum().item() for p in model.parameters())),
+        "budgets": {name: str(amount) for name, amount in budget.given().items()},
+        "multiple_of": budget.multiple_of,
+        "damping": settings.damping,
+        "weighting": settings.weighting,
+        "most_widths": settings.most_widths,
+        "recalibrate": settings.recalibrate,
+        "seed": settings.seed,
+    }

@@ -1,0 +1,134 @@
+"""Settings and results of a compression."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from mipprune.errors import InputError
+from mipprune.graph import BudgetReport, ChannelGroups, Masks
+from mipprune.pipeline._agreement import Agreement
+from mipprune.pipeline._curves import FamilyCurve
+from mipprune.solvers.widths import WidthSolution
+
+__all__ = ["CompressOptions", "Compressed", "FamilyResult"]
+
+WEIGHTINGS = ("output", "relative")
+
+
+@dataclass(frozen=True)
+class CompressOptions:
+    """Settings of :func:`compress`.
+
+    Attributes
+    ----------
+    damping : float
+        Ridge of each layer relative to the mean diagonal of its Gram matrix.
+    weighting : {"output", "relative"}
+        How errors of different families compare: by the change of the network's
+        outputs that one unit of each causes (measured once per family), or
+        relative to the energy of the layers that read it.
+    most_widths : int
+        Widths offered per family.
+    time_limit : float or None
+        Seconds for curves, widths and masks together.
+    gap : float
+        Error gap at which the search for a mask stops.
+    recalibrate : bool
+        Collect the statistics of each family again once those before it are
+        pruned, with the targets of the original network.
+    refresh_norms : bool
+        Re-estimate the running statistics of batch norms on the calibration
+        data, kept where the outputs then agree better.
+    patches : int or None
+        Output positions drawn per example and layer, default all.
+    jobs : int
+        Families whose curves are measured at the same time (joblib).
+    seed : int
+    """
+
+    damping: float = 0.01
+    weighting: str = "output"
+    most_widths: int = 32
+    time_limit: float | None = 300.0
+    gap: float = 1e-3
+    recalibrate: bool = True
+    refresh_norms: bool = True
+    patches: int | None = None
+    jobs: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.weighting not in WEIGHTINGS:
+            raise InputError(f"weighting: expected one of {WEIGHTINGS}, got '{self.weighting}'")
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise InputError(f"time_limit: expected seconds > 0, got {self.time_limit}")
+        if self.most_widths < 2 or self.jobs < 1:
+            raise InputError("most_widths must be at least 2 and jobs at least 1")
+        if not (math.isfinite(self.damping) and self.damping >= 0):
+            raise InputError(f"damping: expected a finite number >= 0, got {self.damping}")
+
+
+@dataclass(frozen=True, eq=False)
+class FamilyResult:
+    """What was decided for one family.
+
+    Attributes
+    ----------
+    name : str
+    before, after : int
+        Classes.
+    value, bound : float
+        Error of the mask and its lower bound on the statistics it was solved on.
+    gap : float
+        Error gap.
+    solver, status : str
+    seconds : float
+    """
+
+    name: str
+    before: int
+    after: int
+    value: float
+    bound: float
+    gap: float
+    solver: str
+    status: str
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """Result of :func:`compress`.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The smaller network.
+    groups : ChannelGroups
+        Of the network that went in.
+    masks : mapping
+        Family name -> bool array, True = kept.
+    budgets : BudgetReport
+        Asked against achieved.
+    curves : tuple of FamilyCurve
+    widths : WidthSolution
+    families : tuple of FamilyResult
+    agreement : Agreement
+        With the original network, on the calibration batches.
+    skipped : mapping
+        Families that stay whole because they could not be observed.
+    seconds : float
+    """
+
+    model: nn.Module
+    groups: ChannelGroups
+    masks: Masks
+    budgets: BudgetReport
+    curves: tuple[FamilyCurve, ...]
+    widths: WidthSolution
+    families: tuple[FamilyResult, ...]
+    agreement: Agreement
+    skipped: Mapping[str, str]
+    seconds: float
