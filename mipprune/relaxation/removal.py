@@ -320,8 +320,7 @@ def _solve_definite(matrix: Floats, right: Floats) -> Floats:
         return np.zeros_like(right)
     try:
         np.linalg.cholesky(matrix)
-        solution: Floats = np.linalg.solve(matrix, right)
-        return solution
+        return np.asarray(np.linalg.solve(matrix, right), dtype=np.float64)
     except np.linalg.LinAlgError:
         # B_T lies in the range of P_TT: the least-norm solution attains the maximum.
         values, vectors = np.linalg.eigh(matrix)

@@ -1,0 +1,190 @@
+"""The public entry of our branch and bound."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from importlib import metadata
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mipprune._support.progress import Progress
+from mipprune.errors import InputError
+from mipprune.problem import (
+    ChannelSelection,
+    LogPoint,
+    Solution,
+    SolutionStatus,
+    Termination,
+)
+from mipprune.relaxation.removal import removal_form
+from mipprune.solvers.branch_and_bound._explorers import CompiledExplorer, RangeSpaceExplorer
+from mipprune.solvers.branch_and_bound._frontier import Explorer, Frontier, Limits
+from mipprune.solvers.branch_and_bound._root import binary_root, removal_root
+from mipprune.solvers.branch_and_bound._state import KEPT, REMOVED
+
+__all__ = ["branch_and_bound"]
+
+SOLVER = "branch-and-bound"
+SUBGRADIENT_STEPS = 12
+"""Steps on the multipliers of a node with three or more removals left."""
+
+
+def branch_and_bound(
+    problem: ChannelSelection,
+    *,
+    time_limit: float | None = None,
+    gap: float = 1e-6,
+    start: ArrayLike | None = None,
+    node_limit: int | None = None,
+    seed: int = 0,
+    callback: Callable[[LogPoint], object] | None = None,
+    log: bool = False,
+    threads: int | None = None,
+) -> Solution:
+    """Choose channels with a proof: depth-first elimination under a best-first frontier.
+
+    Parameters
+    ----------
+    problem : ChannelSelection
+        Of any variant and with any limits.
+    time_limit : float, optional
+        Seconds of wall-clock time; compiling the search, once per installation,
+        is not counted.
+    gap : float
+        Stop when ``(value - bound) / value`` is at most this.
+    start : bool array (p,), optional
+        A feasible mask to start from.
+    node_limit : int, optional
+        Most nodes to search (checked where a node is opened).
+    seed : int
+        Of the random restarts of the first incumbent.
+    callback : function of a LogPoint, optional
+        Called a few times a second; a true result stops the search.
+    log : bool
+        Show nodes, incumbent, bound, gap and rate on standard error.
+    threads : int, optional
+        Default: all cores. One thread is deterministic.
+
+    Returns
+    -------
+    Solution
+        ``statistics``: leaves, nodes_per_second, root_bound, margin (subtracted
+        from the search's bound to cover float64), drift (largest difference
+        between the search's value of an incumbent and the recomputed one).
+
+    Raises
+    ------
+    InputError
+        Options out of range, or a start that is not feasible.
+    """
+    _check(time_limit, gap, node_limit, threads)
+    given = None if start is None else problem.checked_mask(start)
+    if given is not None and not problem.is_feasible(given):
+        raise InputError("start: the mask breaks a limit of the problem; give a feasible one")
+    _compile(log)
+    began = time.monotonic()
+    limits = Limits(
+        deadline=math.inf if time_limit is None else began + time_limit,
+        node_limit=math.inf if node_limit is None else node_limit,
+        gap=gap,
+        threads=threads or os.cpu_count() or 1,
+        callback=callback,
+    )
+    canonical = problem.canonical()
+    frontier = Frontier(_explorer(canonical), canonical, limits)
+    if given is not None:
+        frontier.offer(given)
+    state = np.zeros(problem.n_channels, dtype=np.int8)
+    state[problem.forced_in] = KEPT
+    state[problem.forced_out] = REMOVED
+    frontier.push(state, -math.inf)
+    with Progress("branch and bound", unit="nodes", enabled=log) as progress:
+        if log:
+            limits.show = _shower(progress)
+        termination = frontier.run()
+    return _solution(problem, frontier, termination, time.monotonic() - began)
+
+
+def _explorer(canonical: ChannelSelection) -> Explorer:
+    steps = np.full(canonical.n_channels + 2, SUBGRADIENT_STEPS, dtype=np.int64)
+    if canonical.variant == "mask":
+        rounding = 1e-15 * canonical.n_channels * canonical.energy
+        return CompiledExplorer(binary_root(canonical, steps), rounding)
+    form = removal_form(canonical)
+    if form.singular:
+        return RangeSpaceExplorer(canonical, steps)
+    return CompiledExplorer(removal_root(canonical, form, steps), form.margin)
+
+
+def _check(
+    time_limit: float | None, gap: float, node_limit: int | None, threads: int | None
+) -> None:
+    if time_limit is not None and not time_limit > 0:
+        raise InputError(f"time_limit: expected seconds > 0 or None, got {time_limit}")
+    if not 0 <= gap < 1:
+        raise InputError(f"gap: expected 0 <= gap < 1, got {gap}")
+    if node_limit is not None and node_limit < 1:
+        raise InputError(f"node_limit: expected an integer >= 1 or None, got {node_limit}")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads: expected an integer >= 1 or None, got {threads}")
+
+
+def _shower(progress: Progress) -> Callable[[LogPoint], None]:
+    def show(point: LogPoint) -> None:
+        gap = (point.value - point.bound) / point.value if point.value > 0 else math.nan
+        progress.update(point.nodes - progress.done, value=point.value, bound=point.bound, gap=gap)
+
+    return show
+
+
+def _compile(log: bool) -> None:
+    """Load the kernels (compile them the first time) outside the time limit."""
+    if _compiled:
+        return
+    with Progress("loading the compiled search (compiled once per installation)", enabled=log):
+        tiny = ChannelSelection(np.eye(3), np.ones((3, 1)), 4.0, [1, 1, 1], keep=1)
+        frontier = Frontier(_explorer(tiny), tiny, Limits())
+        frontier.push(np.zeros(3, dtype=np.int8), -math.inf)
+        frontier.run()
+    _compiled.append(True)
+
+
+_compiled: list[bool] = []
+
+
+def _solution(
+    problem: ChannelSelection, frontier: Frontier, termination: Termination, seconds: float
+) -> Solution:
+    mask: NDArray[np.bool_] | None = frontier.mask
+    bound = frontier.bound
+    if math.isfinite(bound):
+        bound -= frontier.margin
+    status = SolutionStatus.FEASIBLE
+    if mask is None:
+        proven = termination is Termination.COMPLETE
+        status = SolutionStatus.INFEASIBLE if proven else SolutionStatus.NONE
+    else:
+        slack = float(frontier.shared[1]) * max(abs(frontier.value), float(frontier.shared[2]))
+        if frontier.value - bound <= slack + 2 * frontier.margin:
+            status = SolutionStatus.OPTIMAL
+    return Solution.of_mask(
+        problem,
+        mask,
+        bound=bound,
+        status=status,
+        termination=termination,
+        solver=SOLVER,
+        version=metadata.version("mipprune"),
+        nodes=frontier.nodes,
+        seconds=seconds,
+        log=tuple(frontier.log),
+        statistics={
+            "leaves": float(frontier.leaves),
+            "nodes_per_second": frontier.nodes / max(seconds, 1e-9),
+            "root_bound": frontier.log[0].bound if frontier.log else -math.inf,
+            "margin": frontier.margin,
+            "drift": frontier.drift,
+        },
+    )
