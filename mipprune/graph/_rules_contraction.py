@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from mipprune.graph._rules_elementwise import join
 from mipprune.graph.labeller import Arguments, Labeller
-from mipprune.graph.labels import Labels, varying
+from mipprune.graph.labels import Labels, compress, varying
 
 __all__ = ["RULES", "contract"]
 
@@ -293,7 +293,9 @@ def attention(state: Labeller, node: fx.Node, given: Arguments) -> Any:
             if g is not None:
                 g = g.narrow(rank - 1, 0, 1).narrow(rank - 2, 0, 1)
                 ratio = shape[rank - 3] // g.size(rank - 3) if rank > 2 else 1
-                fields.append(g.repeat_interleave(ratio, rank - 3) if ratio > 1 else g)
+                if ratio > 1:
+                    g = compress(g.repeat_interleave(ratio, rank - 3))
+                fields.append(g)
         batch = (*shape[:-2], 1, 1)
         heads.append(Labels(batch, tuple(f.expand(batch) for f in fields)))
     mask: Labels | None = given["attn_mask"]

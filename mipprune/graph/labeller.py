@@ -199,7 +199,7 @@ class Labeller:
         if not pinned:
             return f
         if len(pinned) == len(changing):
-            self.freeze(f, reason)
+            self.freeze(f, reason or f"combined with something of fixed size by {self.where}")
             return None
         return self.collapse(f, pinned)
 
