@@ -8,6 +8,7 @@ from mipprune.training.evaluation import Criterion, Evaluation, classification_l
 from mipprune.training.l0 import L0
 from mipprune.training.loop import TrainResult, train
 from mipprune.training.method import Method, ParameterGroup, optimizer_groups
+from mipprune.training.recipes import Recipe, recipe_for
 from mipprune.training.registry import OFFERED, build_method, method_class, method_names
 from mipprune.training.spr import SPR, SPRState
 
@@ -21,6 +22,7 @@ __all__ = [
     "L1Norm",
     "Method",
     "ParameterGroup",
+    "Recipe",
     "ResumeWarning",
     "SPRState",
     "TrainConfig",
@@ -32,5 +34,6 @@ __all__ = [
     "method_class",
     "method_names",
     "optimizer_groups",
+    "recipe_for",
     "train",
 ]
