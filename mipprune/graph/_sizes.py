@@ -34,12 +34,14 @@ def size_attributes(
                 (site.module, site.attribute), SizeAttribute(site.module, site.attribute, own)
             )
     for path, module in model.named_modules():
-        for attribute, tensor, dim in _standard(module):
+        for attribute, tensor, dim, divisor in _standard(module):
             key = (f"{path}.{tensor}" if path else tensor, dim)
             own = owned.get((aliases.get(key[0], key[0]), dim), np.empty(0, np.int64))
             if own.size:
                 grouped = _widened(module, attribute, own)
-                found.setdefault((path, attribute), SizeAttribute(path, attribute, grouped))
+                found.setdefault(
+                    (path, attribute), SizeAttribute(path, attribute, grouped, divisor)
+                )
     for site in implicit:
         _by_value(model, site, owner, found)
     _own_parameters(model, owned, found)
@@ -55,8 +57,26 @@ def _shrinks(owner: Owner) -> bool:
     return bool((owner >= 0).any())
 
 
-def _standard(module: nn.Module) -> list[tuple[str, str, int]]:
-    """(attribute, tensor, dim) of torch's own layers."""
+def _standard(module: nn.Module) -> list[tuple[str, str, int, int]]:
+    """(attribute, tensor, dim, divisor) of torch's own layers."""
+    if isinstance(module, nn.MultiheadAttention):
+        return _attention(module)
+    return [(*entry, 1) for entry in _layers(module)]
+
+
+def _attention(module: nn.MultiheadAttention) -> list[tuple[str, str, int, int]]:
+    rows = ("in_proj_weight", 3) if module.in_proj_weight is not None else ("q_proj_weight", 1)
+    keys = "in_proj_weight" if module.in_proj_weight is not None else "k_proj_weight"
+    values = "in_proj_weight" if module.in_proj_weight is not None else "v_proj_weight"
+    return [
+        ("num_heads", rows[0], 0, rows[1] * module.head_dim),
+        ("embed_dim", "out_proj.weight", 0, 1),
+        ("kdim", keys, 1, 1),
+        ("vdim", values, 1, 1),
+    ]
+
+
+def _layers(module: nn.Module) -> list[tuple[str, str, int]]:
     if isinstance(module, _CONV):
         first, second = ("in", "out") if "Transpose" in type(module).__name__ else ("out", "in")
         return [(f"{first}_channels", "weight", 0), (f"{second}_channels", "weight", 1)]
@@ -75,6 +95,8 @@ def _standard(module: nn.Module) -> list[tuple[str, str, int]]:
 
 def _widened(module: nn.Module, attribute: str, owner: Owner) -> Owner:
     """Owner along all channels where a grouped weight holds those of one group."""
+    if isinstance(module, nn.MultiheadAttention):
+        return owner
     size = getattr(module, attribute)
     return np.tile(owner, size // owner.size) if size != owner.size else owner
 
@@ -91,6 +113,8 @@ def _by_value(
     if not _shrinks(flat.reshape(-1)) or not (flat == flat[:, :1]).all():
         return
     module = model.get_submodule(site.module)
+    if isinstance(module, nn.MultiheadAttention):
+        return
     for name, value in vars(module).items():
         if type(value) is int and value == flat.shape[0] and not name.startswith("_"):
             found.setdefault((site.module, name), SizeAttribute(site.module, name, flat[:, 0]))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mipprune.errors import DataFileError, InputError, MissingExtraError
+from mipprune.graph.headwise import HeadwiseAttention, can_convert, convert
 
 __all__ = ["restore", "spec", "untied_state"]
 
@@ -49,6 +50,7 @@ def spec(model: nn.Module) -> dict[str, Any]:
         "tensors": tensors,
         "ties": ties,
         "sizes": sizes,
+        "headwise": [p for p, m in model.named_modules() if isinstance(m, HeadwiseAttention)],
     }
 
 
@@ -79,6 +81,8 @@ def restore(
     wanted = _parsed(specification)
     model = copy.deepcopy(fresh_model)
     _check_names(model, wanted)
+    for path in wanted.get("headwise", []):
+        _headwise(model, path)
     for path, values in wanted["sizes"].items():
         _set_sizes(model, path, values)
     built: dict[str, Tensor] = {}
@@ -150,6 +154,18 @@ def _check_names(model: nn.Module, wanted: Mapping[str, Any]) -> None:
             f"({wanted.get('class')}): it lacks {missing or 'nothing'} and has besides "
             f"{extra or 'nothing'}; build it with the options of the original"
         )
+
+
+def _headwise(model: nn.Module, path: str) -> None:
+    try:
+        module = model.get_submodule(path)
+    except AttributeError as error:
+        raise InputError(f"the fresh model has no module '{path}'") from error
+    if not can_convert(module):
+        raise InputError(
+            f"module '{path}' is no torch.nn.MultiheadAttention as in the specification"
+        )
+    convert(module)
 
 
 def _set_sizes(model: nn.Module, path: str, values: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mipprune.errors import RemovalError
 from mipprune.graph.groups import Axis, ChannelGroups, count_kept
+from mipprune.graph.headwise import convert
 
 __all__ = ["check_fits", "slice_model", "sliced", "zero_axes"]
 
@@ -93,6 +94,8 @@ def _set_sizes(model: nn.Module, groups: ChannelGroups, kept: Kept) -> None:
         module = model.get_submodule(attribute.module)
         size = count_kept(attribute.owner, kept) // attribute.divisor
         old = getattr(module, attribute.attribute)
+        if size != old:
+            convert(module)
         value = (*old[:-1], size) if isinstance(old, tuple) else size
         setattr(module, attribute.attribute, value)
 

@@ -93,6 +93,7 @@ def trace(model: nn.Module, example: Example) -> Traced:
                     program = program.run_decompositions({})
     except _FAILURES as error:
         raise TraceError(_explain(model, error, output.getvalue())) from error
+    program.graph.eliminate_dead_code()
     aliases, overlapping = _shared_storage(model)
     inputs = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs}
     sources = {

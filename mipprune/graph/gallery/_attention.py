@@ -103,6 +103,8 @@ class Grouped(nn.Module):
         self.k, self.v = nn.Linear(WIDTH, 12), nn.Linear(WIDTH, 12)
         self.way = way
         angles = torch.outer(torch.arange(TOKENS).float(), torch.tensor([1.0, 0.1, 0.01]))
+        self.cos: Tensor
+        self.sin: Tensor
         self.register_buffer("cos", torch.cat([angles.cos(), angles.cos()], -1))
         self.register_buffer("sin", torch.cat([angles.sin(), angles.sin()], -1))
 
@@ -215,15 +217,19 @@ def torch_attention() -> Example:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+            self.stem = nn.Linear(WIDTH, WIDTH)
+            self.first = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+            self.second = nn.MultiheadAttention(WIDTH, HEADS, kdim=7, vdim=6, bias=False)
             self.head = nn.Linear(WIDTH, 3)
 
-        def forward(self, x: Tensor) -> Tensor:
-            y, _ = self.attention(x, x, x, need_weights=False)
-            out: Tensor = self.head(x + y)
+        def forward(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            x = self.stem(x)
+            x = x + self.first(x, x, x, need_weights=False)[0]
+            y, _ = self.second(x.transpose(0, 1), key, value)
+            out: Tensor = self.head(x + y.transpose(0, 1))
             return out
 
-    return Net(), tokens()
+    return Net(), (tokens(), torch.randn(6, 2, 7), torch.randn(6, 2, 6))
 
 
 def torch_encoder() -> Example:
@@ -315,8 +321,8 @@ def conv_attention() -> Example:
 
 MEMBERS: dict[str, dict[str, Callable[[], Example]]] = {
     "transformers: separate projections": {
-        "separate": separate, "separate_kernel": separate_kernel, "cross_attention": cross_attention,
-        "head_norm": head_norm,
+        "separate": separate, "separate_kernel": separate_kernel,
+        "cross_attention": cross_attention, "head_norm": head_norm,
     },
     "transformers: fused projections": {
         "fused_unbind": fused_unbind, "fused_chunk": fused_chunk, "fused_slices": fused_slices,

@@ -45,6 +45,7 @@ def channel_parameters() -> Example:
             self.stem, self.body = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1)
             self.scale = nn.Parameter(torch.randn(8, 1, 1))
             self.gamma = nn.Parameter(1e-6 * torch.ones(1, 8, 1, 1))
+            self.offset: Tensor
             self.register_buffer("offset", torch.randn(8))
             self.head = nn.Conv2d(8, 3, 1)
 

@@ -78,6 +78,6 @@ def examine(structure: Structure, seed: int = 0, keep: float = 0.6) -> Examinati
         check = verify_removal(model, smaller, groups, trial)
         kept = groups.kept(trial)
         counted &= count_parameters(smaller) == groups.parameters(kept)
-        counted &= count_macs(smaller, example) == groups.macs(kept)
         worst = max(worst, check.relative_difference) if check.passed else float("inf")
+    counted &= count_macs(smaller, example) == groups.macs(kept)
     return Examination(groups, len(trials), worst, counted)
