@@ -92,8 +92,17 @@ class L0(Method):
         active = gates.probability_active()
         return {
             "l0_expected_share": float((active * share.to(active)).sum()),
-            "l0_open": float((self._values() > 0).sum()),
+            "l0_open": float((self.gates() > 0).sum()),
         }
+
+    @torch.no_grad()
+    def gates(self) -> NDArray[np.float64]:
+        """Deterministic gates of all classes, float64 (n_classes,), in [0, 1]."""
+        gates = self._bound()[2]
+        training = gates.training
+        values: NDArray[np.float64] = gates.eval()().double().cpu().numpy()
+        gates.train(training)
+        return values
 
     @torch.no_grad()
     def scores(self) -> NDArray[np.float64]:
@@ -108,19 +117,11 @@ class L0(Method):
         groups = self._bound()[1]
         if budget is not None:
             return choose_by_score(groups, self.scores(), budget)
-        values = np.where(gated_classes(groups), self._values(), 1.0)
+        values = np.where(gated_classes(groups), self.gates(), 1.0)
         return masks_above(groups, values, float(np.finfo(np.float32).tiny), ties=self.scores())
 
     def finish(self, model: nn.Module, masks: Masks) -> nn.Module:
         return bake_gates(model, self._bound()[1], masks)
-
-    @torch.no_grad()
-    def _values(self) -> NDArray[np.float64]:
-        gates = self._bound()[2]
-        training = gates.training
-        values: NDArray[np.float64] = gates.eval()().double().cpu().numpy()
-        gates.train(training)
-        return values
 
     def _bound(self) -> tuple[nn.Module, ChannelGroups, HardConcreteGates, Tensor]:
         if self._parts is None:
