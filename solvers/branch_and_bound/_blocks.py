@@ -8,7 +8,7 @@ P and the upper blocks of K are stored and read (plus both diagonals).
 import numpy as np
 from numpy.typing import NDArray
 
-from mipprune.solvers.branch_and_bound._compiled import compiled
+from mipprune.solvers.branch_and_bound._compiled import ZERO, compiled
 
 __all__ = ["costs_of_singles", "downdate", "exact_pair", "interactions", "invert_block"]
 
@@ -119,7 +119,7 @@ def interactions(
     for i in range(n):
         at = i * g
         block = diagonal[at : at + g]
-        _apply_rows(block, inverse, at, g, 0, at, left[at : at + g])
+        _apply_rows(block, inverse, at, g, ZERO, at, left[at : at + g])
         _apply_rows(block, energy, at, g, at + g, n * g, right[at : at + g])
     for i in range(n):
         for j in range(i):
@@ -186,13 +186,13 @@ def downdate(
     row_m = work[2 * g : 3 * g]
     _panel(inverse, i, chosen, n, g, True, row_p)
     _panel(energy, i, chosen, n, g, False, row_m)
-    _apply_rows(pivot, row_p, 0, g, 0, width, row_a)
+    _apply_rows(pivot, row_p, ZERO, g, ZERO, width, row_a)
     corner = np.empty((g, g))
     for u in range(g):
         for v in range(g):
             corner[u, v] = -0.5 * energy[i * g + u, i * g + v]
     half = work[3 * g : 4 * g]
-    _apply_rows(corner, row_a, 0, g, 0, width, half)
+    _apply_rows(corner, row_a, ZERO, g, ZERO, width, half)
     for u in range(g):
         for c in range(width):
             row_m[u, c] += half[u, c]
@@ -201,8 +201,8 @@ def downdate(
             row = a * g + u
             source = chosen[a] * g + u
             stop = (a + 1) * g
-            _copy_blocks(inverse, source, chosen, 0, a + 1, g, new_inverse[row])
-            _subtract_one(new_inverse[row], 0, stop, row_a, row_p, row, g)
+            _copy_blocks(inverse, source, chosen, ZERO, a + 1, g, new_inverse[row])
+            _subtract_one(new_inverse[row], ZERO, stop, row_a, row_p, row, g)
             first = a * g
             _copy_blocks(energy, source, chosen, a, n, g, new_energy[row])
             _subtract_two(new_energy[row], first, width, row_a, row_m, row, g)

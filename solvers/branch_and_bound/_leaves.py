@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipprune.solvers.branch_and_bound._blocks import exact_pair
-from mipprune.solvers.branch_and_bound._compiled import compiled
+from mipprune.solvers.branch_and_bound._compiled import NOTHING, ZERO, compiled
 from mipprune.solvers.branch_and_bound._limits import leaf_is_feasible
 from mipprune.solvers.branch_and_bound._state import (
     BOX,
@@ -60,7 +60,7 @@ def _settle(
     if program.flags[BOX] == 0:
         offer(out, stack, value, first, second)
     elif value < cutoff(out):
-        emit(out, stack, level, 0, first, second, value)
+        emit(out, stack, level, ZERO, first, second, value)
     else:
         prune(out, value)
 
@@ -71,8 +71,7 @@ def all_kept(program: Program, stack: Stack, out: Output, level: int) -> bool:
     for k in range(program.use.shape[0]):
         if stack.needs[level, k] > program.slack[k]:
             return False
-    none = -1
-    _settle(program, stack, out, stack.values[level], level, none, none)
+    _settle(program, stack, out, stack.values[level], level, NOTHING, NOTHING)
     return True
 
 
@@ -81,10 +80,9 @@ def one_removal(
     program: Program, stack: Stack, scratch: Scratch, out: Output, level: int, n: int
 ) -> None:
     """Offer every mask with one undecided channel removed."""
-    none = -1
     for c in range(n):
         value = stack.values[level] + stack.delta[level, c] - scratch.price[c]
-        _settle(program, stack, out, value, level, stack.ids[level, c], none)
+        _settle(program, stack, out, value, level, stack.ids[level, c], NOTHING)
 
 
 @compiled

@@ -14,7 +14,7 @@ from mipprune.solvers.branch_and_bound._blocks import (
     downdate,
     interactions,
 )
-from mipprune.solvers.branch_and_bound._compiled import compiled
+from mipprune.solvers.branch_and_bound._compiled import NOTHING, ZERO, compiled
 from mipprune.solvers.branch_and_bound._leaves import all_kept, one_removal, two_removals
 from mipprune.solvers.branch_and_bound._limits import least_removals, most_removals
 from mipprune.solvers.branch_and_bound._pairwise import child_bounds, tighten
@@ -90,8 +90,8 @@ def _pairwise(program: Program, stack: Stack, scratch: Scratch, level: int, n: i
             n,
             g,
             stack.arena[at : at + width * g].reshape(width, g),
-            square(scratch.left, 0, width),
-            square(scratch.right, 0, width),
+            square(scratch.left, ZERO, width),
+            square(scratch.right, ZERO, width),
             q,
         )
 
@@ -165,7 +165,7 @@ def _branch(
         stack.scales[level],
         skew,
         target,
-        0 if pairs else steps,
+        ZERO if pairs else steps,
         pure,
         scratch.forced,
         scratch.without,
@@ -347,7 +347,7 @@ def search(
     figures, bounds = out.figures, stack.bounds
     figures[NODES] += 1
     reserve = out.opened.shape[0] - 2 * n * n - 2
-    level = 0
+    level = ZERO
     _enter(program, stack, scratch, out, level, inherited)
     while level >= 0:
         c = stack.counts[level, NEXT]
@@ -377,7 +377,7 @@ def search(
             for b in range(m):
                 stack.ids[level + 1, b] = stack.ids[level, scratch.chosen[b]]
             gone = stack.ids[level, i]
-            emit(out, stack, level + 1, m, gone, -1, bounds[level, c])
+            emit(out, stack, level + 1, m, gone, NOTHING, bounds[level, c])
             continue
         figures[NODES] += 1
         figures[WORK] += 40.0 * area + 20000.0
