@@ -1,0 +1,170 @@
+"""Compression without training: budgets, agreement, resuming, refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mipprune.calibration import calibrate
+from mipprune.errors import BudgetError, DataFileError, InputError
+from mipprune.graph import Budgets, count_macs, count_parameters, random_masks, remove
+from mipprune.models import build_model
+from mipprune.pipeline import (
+    CompressOptions,
+    LatencyTable,
+    compress,
+    measure_agreement,
+    measure_layer_latency,
+)
+from mipprune.pipeline import _compress as module
+
+OPTIONS = CompressOptions(time_limit=2.0, most_widths=6)
+
+
+def small_network() -> nn.Module:
+    """A convolutional network with random but fixed weights and norm statistics."""
+    generator = torch.Generator().manual_seed(0)
+    network = build_model(
+        "resnet20", in_channels=1, image_size=8, base_width=4, generator=generator
+    )
+    for m in network.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.weight.data.uniform_(0.5, 1.5, generator=generator)
+            m.bias.data.uniform_(-0.3, 0.3, generator=generator)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    return small_network()
+
+
+@pytest.fixture(scope="module")
+def data() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(32, 1, 8, 8, generator=generator) for _ in range(3)]
+
+
+def test_meets_the_budgets_and_beats_random_masks(
+    network: nn.Module, data: list[torch.Tensor]
+) -> None:
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    budgets = Budgets(macs="60%", params="70%")
+    result = compress(network, data, budgets, options=OPTIONS)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), "the original network changed"
+    assert result.budgets.met
+    kept = result.groups.kept(result.masks)
+    assert count_macs(result.model, (data[0],)) == result.groups.macs(kept)
+    assert count_parameters(result.model) == result.groups.parameters(kept)
+    assert result.widths.error_bound <= result.widths.value
+    for family in result.families:
+        assert family.bound <= family.value * (1 + 1e-9)
+        assert family.after == int(result.masks[family.name].sum())
+    generator = np.random.default_rng(0)
+    for _ in range(3):
+        masks = random_masks(result.groups, generator)
+        random = remove(network, result.groups, masks)
+        error = measure_agreement(random, network, data).relative_error
+        assert result.agreement.relative_error < error
+
+
+def test_whole_budget_changes_nothing(network: nn.Module, data: list[torch.Tensor]) -> None:
+    options = CompressOptions(time_limit=2.0, most_widths=3, damping=0.0)
+    result = compress(network, data, {"macs": "100%"}, options=options)
+    assert all(mask.all() for mask in result.masks.values())
+    assert result.agreement.relative_error < 1e-9
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    network: nn.Module, data: list[torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    solved: list[int] = []
+    original = module._solve
+
+    def stop_after_three(*arguments: object) -> object:
+        if len(solved) == 3:
+            raise KeyboardInterrupt
+        solved.append(1)
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_solve", stop_after_three)
+    with pytest.raises(KeyboardInterrupt):
+        compress(network, data, {"macs": "60%"}, options=OPTIONS, out=out)
+    monkeypatch.setattr(module, "_solve", original)
+    with pytest.raises(InputError, match="resume"):
+        compress(network, data, {"macs": "60%"}, options=OPTIONS, out=out)
+    with pytest.raises(InputError, match="budgets"):
+        compress(network, data, {"macs": "50%"}, options=OPTIONS, out=out, resume=True)
+    kept = sorted(path.name for path in out.glob("family_*.npz"))
+    times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.npz")}
+    assert len(kept) == 3
+    result = compress(network, data, {"macs": "60%"}, options=OPTIONS, out=out, resume=True)
+    assert result.budgets.met
+    assert all((out / name).stat().st_mtime_ns == at for name, at in times.items())
+
+
+def test_damaged_step_is_named(
+    network: nn.Module, data: list[torch.Tensor], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    options = CompressOptions(time_limit=1.0, most_widths=3)
+    compress(network, data, {"macs": "60%"}, options=options, out=out)
+    (out / "curves.npz").write_bytes(b"not an archive")
+    with pytest.raises(DataFileError, match=r"curves\.npz is damaged"):
+        compress(network, data, {"macs": "60%"}, options=options, out=out, resume=True)
+
+
+def test_bad_input_is_named(network: nn.Module, data: list[torch.Tensor]) -> None:
+    with pytest.raises(InputError, match="read only once"):
+        compress(network, iter(data), {"macs": "50%"})
+    with pytest.raises(InputError, match="at least one batch"):
+        compress(network, [], {"macs": "50%"})
+    with pytest.raises(BudgetError, match="cannot be reached"):
+        compress(network, data, {"macs": "0.1%"})
+    bad = [*data[:2], torch.full((4, 1, 8, 8), float("nan"))]
+    with pytest.raises(InputError, match="NaN"):
+        compress(network, bad, {"macs": "50%"}, options=OPTIONS)
+    with pytest.raises(InputError, match="batch 1"):
+        compress(network, [data[0], torch.zeros(4, 3, 8, 8)], {"macs": "50%"}, options=OPTIONS)
+    frozen = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(InputError, match="no channel"):
+        compress(frozen, data, {"macs": "50%"})
+    with pytest.raises(InputError, match="weighting"):
+        CompressOptions(weighting="best")
+
+
+def test_curves_have_valid_bounds(network: nn.Module, data: list[torch.Tensor]) -> None:
+    """The bound at each width stays below the best of many random masks and of all swaps."""
+    result = compress(network, data, {"macs": "60%"}, options=OPTIONS)
+    statistics = calibrate(network, data, result.groups)
+    generator = np.random.default_rng(0)
+    for found in result.curves[:3]:
+        problem = statistics[found.curve.family].problem(damping=OPTIONS.damping)
+        scale = found.curve.values[0] / problem.value(found.masks[0])
+        for count, bound in zip(found.curve.counts, found.curve.bounds, strict=True):
+            for _ in range(30):
+                mask = np.zeros(problem.n_channels, dtype=bool)
+                mask[generator.permutation(problem.n_channels)[:count]] = True
+                assert bound <= scale * problem.value(mask) * (1 + 1e-9)
+
+
+def test_latency_budget(network: nn.Module, data: list[torch.Tensor], tmp_path: Path) -> None:
+    table = measure_layer_latency(network, data[0], repeats=2)
+    table.save(tmp_path / "table.json")
+    table = LatencyTable.load(tmp_path / "table.json")
+    groups = compress(network, data, {"macs": "100%"}, options=OPTIONS).groups
+    terms = table.terms(groups)
+    result = compress(network, data, {"latency": "95%"}, options=OPTIONS, latency_terms=terms)
+    assert result.budgets.met
+    (row,) = result.budgets.rows
+    assert row[0] == "latency"
+    missing = LatencyTable(1, 1, "cpu", {}, {})
+    with pytest.raises(InputError, match="misses"):
+        missing.terms(groups)
+    (tmp_path / "table.json").write_text("{}")
+    with pytest.raises(DataFileError, match="latency table"):
+        LatencyTable.load(tmp_path / "table.json")
