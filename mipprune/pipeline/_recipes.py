@@ -1,72 +1,31 @@
-"""Epochs and learning rates of the phases where the settings leave them open."""
+"""What the recipe of the data set fills in where the settings leave it open."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import Any
 
 from mipprune.errors import InputError
 from mipprune.models import Dataset, DataSource
 from mipprune.pipeline._config import PruneConfig
 from mipprune.training import TrainConfig
+from mipprune.training.recipes import Recipe, recipe_for
 
-__all__ = ["Recipe", "method_options", "phase_settings", "recipe_of"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Epochs of the three phases, and training settings that differ from the defaults.
-
-    Attributes
-    ----------
-    dense, train, tune : int
-        Epochs.
-    tune_lr : float
-        Highest learning rate of fine-tuning, as a share of that of training.
-    training : mapping
-        Fields of ``TrainConfig``.
-    methods : mapping
-        Method name -> its options, where the method's own defaults do not suit
-        the number of steps; chosen on validation data.
-    """
-
-    dense: int
-    train: int
-    tune: int
-    tune_lr: float = 0.2
-    training: Mapping[str, Any] = field(default_factory=dict)
-    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+__all__ = ["method_options", "model_options", "phase_settings"]
 
 
-_SMALL_IMAGES = {"warmup_epochs": 0.5}
-_RECIPES: Mapping[str, Recipe] = {
-    "digits": Recipe(
-        20,
-        20,
-        10,
-        training={"batch_size": 64, "warmup_epochs": 1.0, "label_smoothing": 0.1},
-        methods={"spr": {"strength": 20.0}},
-    ),
-    "fashion-mnist": Recipe(8, 5, 3, training=_SMALL_IMAGES),
-    "mnist": Recipe(5, 5, 3, training=_SMALL_IMAGES),
-    "cifar10": Recipe(160, 160, 60, training={"warmup_epochs": 1.0}),
-    "cifar100": Recipe(160, 160, 60, training={"warmup_epochs": 1.0}),
-}
-_OTHER = Recipe(30, 30, 10, training={"warmup_epochs": 0.5})
-
-
-def recipe_of(data: str) -> Recipe:
-    """The recipe of a data set by name; one for all whose name is not known."""
-    return _RECIPES.get(data, _OTHER)
-
-
-def recipe_for(config: PruneConfig, data: Dataset | DataSource) -> Recipe:
-    """The recipe of the data that a run uses."""
-    return recipe_of(data.name if isinstance(data, Dataset) else config.data)
+def _recipe(config: PruneConfig, data: Dataset | DataSource) -> Recipe:
+    return recipe_for(data.name if isinstance(data, Dataset) else config.data)
 
 
 def method_options(config: PruneConfig, data: Dataset | DataSource) -> dict[str, Any]:
     """Options of the method: those of the recipe, and over them those of the settings."""
-    return {**recipe_for(config, data).methods.get(config.method, {}), **config.method_options}
+    recipe = _recipe(config, data)
+    return {**recipe.methods.get(config.method, {}), **config.method_options}
+
+
+def model_options(config: PruneConfig, data: Dataset | DataSource) -> dict[str, Any]:
+    """Options of the network: those of the recipe, and over them those of the settings."""
+    recipe = _recipe(config, data)
+    return {**recipe.networks.get(config.model, {}), **config.model_options}
 
 
 def phase_settings(config: PruneConfig, data: Dataset | DataSource) -> dict[str, TrainConfig]:
@@ -77,7 +36,7 @@ def phase_settings(config: PruneConfig, data: Dataset | DataSource) -> dict[str,
     InputError
         An unknown training setting, or one with a value that is refused.
     """
-    recipe = recipe_for(config, data)
+    recipe = _recipe(config, data)
     common = {**recipe.training, **config.training}
     known = {entry.name for entry in fields(TrainConfig)}
     unknown = sorted(set(common) - known)

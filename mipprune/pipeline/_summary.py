@@ -8,7 +8,7 @@ from mipprune._support.provenance import provenance
 from mipprune.graph import Masks
 from mipprune.models import Dataset
 from mipprune.pipeline._directory import RunDirectory
-from mipprune.pipeline._recipes import method_options
+from mipprune.pipeline._recipes import method_options, model_options
 from mipprune.pipeline._task import Task
 from mipprune.report import (
     Curve,
@@ -91,7 +91,7 @@ def _settings(task: Task) -> dict[str, str]:
     settings |= {"model": config.model, "method": config.method, "rounding": config.rounding}
     options = {
         "data options": config.data_options,
-        "model options": config.model_options,
+        "model options": model_options(config, task.data),
         "method options": method_options(config, task.data),
     }
     for name, given in options.items():

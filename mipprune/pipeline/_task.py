@@ -24,6 +24,7 @@ from mipprune.models import (
     split_batch,
 )
 from mipprune.pipeline._config import PruneConfig
+from mipprune.pipeline._recipes import model_options
 from mipprune.training import Criterion, TrainConfig, evaluate
 
 __all__ = [
@@ -124,11 +125,11 @@ def new_network(
                     f"model= returned a {type(model).__name__}, expected a torch.nn.Module"
                 )
         elif ":" in config.model:
-            model = load_model(config.model, **config.model_options)
+            model = load_model(config.model, **model_options(config, data))
         else:
             generator = torch.Generator().manual_seed(config.seed)
             model = load_model(
-                config.model, generator=generator, **{**options, **config.model_options}
+                config.model, generator=generator, **{**options, **model_options(config, data)}
             )
     return model.to(config.device)
 

@@ -7,7 +7,8 @@ import pytest
 
 from mipprune.errors import DataFileError, InputError
 from mipprune.pipeline import PruneConfig, load_config
-from mipprune.pipeline._recipes import phase_settings, recipe_of
+from mipprune.pipeline._recipes import method_options, model_options, phase_settings
+from mipprune.training.recipes import recipe_for
 from tests.pipeline.tiny import tiny_config, tiny_data
 
 
@@ -66,7 +67,7 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_recipe_fills_what_is_open() -> None:
     config = PruneConfig(data="digits", model="mlp", macs="50%", training={"lr": 0.4})
     settings = phase_settings(config, tiny_data())
-    recipe = recipe_of("digits")
+    recipe = recipe_for("digits")
     assert [settings[phase].epochs for phase in ("dense", "train", "tune")] == [
         recipe.dense,
         recipe.train,
@@ -82,6 +83,15 @@ def test_settings_over_the_recipe() -> None:
     assert set(settings) == {"dense", "train"}
     assert settings["dense"].milestones == (0.5,)
     assert settings["train"].seed == 7
+
+
+def test_options_over_the_recipe() -> None:
+    recipe = recipe_for("digits")
+    config = tiny_config(method_options={"strength": 3.5}, model_options={"hidden": (4,)})
+    expected = {**recipe.methods["spr"], "strength": 3.5}
+    assert method_options(config, tiny_data()) == expected
+    assert method_options(tiny_config(method="l1-norm"), tiny_data()) == {}
+    assert model_options(config, tiny_data()) == {"hidden": (4,)}
 
 
 def test_unknown_training_setting() -> None:
