@@ -29,16 +29,14 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, eq=False)
 class _Classes:
-    """Final numbering: component -> class index."""
+    """Final numbering: class index of each component, `FROZEN` where it has none."""
 
     components: Components
-    number: dict[int, int]
+    number: Owner
 
     def owner(self, labels: Owner) -> Owner:
         found = self.components.of(labels)
-        values, inverse = np.unique(found, return_inverse=True)
-        mapped = np.array([self.number.get(int(v), FROZEN) for v in values], dtype=np.int64)
-        return mapped[inverse.reshape(-1)]
+        return np.where(found < 0, FROZEN, self.number[found])
 
 
 def assemble(model: nn.Module, state: Labeller) -> ChannelGroups:
@@ -46,11 +44,12 @@ def assemble(model: nn.Module, state: Labeller) -> ChannelGroups:
     axes = {key: labels.numpy() for key, labels in state.axes.items()}
     partitions, components = _settled(state, axes)
     runs = _families(state, axes, components, partitions)
-    number = {c: i for i, c in enumerate(c for run in runs for c in run)}
+    number = np.full(components.count, FROZEN)
+    number[[c for run in runs for c in run]] = np.arange(sum(len(run) for run in runs))
     classes = _Classes(components, number)
     owners = {key: classes.owner(labels) for key, labels in axes.items()}
     owned = {key: owner for key, owner in owners.items() if (owner >= 0).any()}
-    families = _describe(state, runs, owned, partitions, number)
+    families = _describe(state, runs, owned, partitions)
     return ChannelGroups(
         families=families,
         axes=tuple(
@@ -74,19 +73,23 @@ def _settled(state: Labeller, axes: dict[Key, Owner]) -> tuple[list[Partition], 
     read = _members(components, axes, state.consumed)
     for labels in axes.values():
         found = components.of(labels)
-        for group, reason in ((made, "no layer produces them"), (read, "no layer reads them")):
-            lost = (found >= 0) & ~np.isin(found, list(group))
+        for member, reason in ((made, "no layer produces them"), (read, "no layer reads them")):
+            lost = (found >= 0) & ~member[found]
             if lost.any():
                 state.space.freeze_numbers(labels[lost], reason)
     return resolve_boxes(state), state.space.components()
 
 
-def _members(components: Components, axes: dict[Key, Owner], keys: Iterable[Key]) -> set[int]:
-    found: set[int] = set()
+def _members(
+    components: Components, axes: dict[Key, Owner], keys: Iterable[Key]
+) -> NDArray[np.bool_]:
+    """Which components occur on one of the axes ``keys``."""
+    member = np.zeros(components.count, dtype=bool)
     for key in keys:
         if key in axes:
-            found.update(np.unique(components.of(axes[key])).tolist())
-    return found - {-1}
+            found = components.of(axes[key])
+            member[found[found >= 0]] = True
+    return member
 
 
 def _role(state: Labeller, key: Key) -> str:
@@ -100,7 +103,7 @@ def _families(
 ) -> list[list[int]]:
     """Components with the same axes, joined where equal counts link them, in order of execution."""
     touched: dict[int, list[Key]] = {}
-    order = sorted(axes, key=lambda k: _position(state, k))
+    order = _ordered(state, axes)
     for key in order:
         found = components.of(axes[key])
         for component in dict.fromkeys(found[found >= 0].tolist()):
@@ -122,11 +125,10 @@ def _families(
     return groups
 
 
-def _position(state: Labeller, key: Key) -> tuple[int, int, int]:
+def _ordered(state: Labeller, axes: Iterable[Key]) -> list[Key]:
     """Produced axes in the order of execution, then the others as met."""
     ranks = {k: i for i, k in enumerate(state.order)}
-    kind = 0 if key in state.produced else 1
-    return (kind, ranks.get(key, len(ranks)), list(state.axes).index(key) if kind else 0)
+    return sorted(axes, key=lambda k: (k not in state.produced, ranks.get(k, len(ranks))))
 
 
 def _describe(
@@ -134,28 +136,30 @@ def _describe(
     runs: list[list[int]],
     owned: dict[Key, Owner],
     partitions: list[Partition],
-    number: dict[int, int],
 ) -> tuple[Family, ...]:
+    family_of = np.repeat(np.arange(len(runs)), [len(run) for run in runs])
+    touching: list[list[Key]] = [[] for _ in runs]
+    for key in state.order:
+        if key in owned:
+            for index in np.unique(family_of[owned[key][owned[key] >= 0]]).tolist():
+                touching[index].append(key)
     families = []
     start = 0
     used: set[str] = set()
-    for run in runs:
-        stop = start + len(run)
-        touching = [k for k, o in owned.items() if ((o >= start) & (o < stop)).any()]
-        producers = _modules(state, [k for k in touching if k in state.produced])
-        consumers = _modules(state, [k for k in touching if k in state.consumed])
+    for run, keys in zip(runs, touching, strict=True):
+        producers = _modules(state, [k for k in keys if k in state.produced])
+        consumers = _modules(state, [k for k in keys if k in state.consumed])
         parts = tuple(_part(p, run) for p in partitions if p.row.keys() & set(run))
         name = _unique(producers[0] if producers else "model", used)
         minimum = max([1, *(len(set(p.tolist()) - {FROZEN}) for p in parts)])
+        stop = start + len(run)
         families.append(Family(name, start, stop, producers, consumers, parts, True, minimum))
         start = stop
     return tuple(families)
 
 
 def _modules(state: Labeller, keys: Sequence[Key]) -> tuple[str, ...]:
-    ranks = {k: i for i, k in enumerate(state.order)}
-    ordered = sorted((k for k in keys if k in state.order), key=ranks.__getitem__)
-    return tuple(dict.fromkeys(state.order[k] or k[0] for k in ordered))
+    return tuple(dict.fromkeys(state.order[k] or k[0] for k in keys))
 
 
 def _unique(name: str, used: set[str]) -> str:
@@ -212,7 +216,7 @@ def _frozen(
     for key in state.order:
         if key not in state.produced or key not in axes:
             continue
-        if sum(1 for k in axes if k[0] == key[0]) == 1 and key[0].endswith("bias"):
+        if (key[0], 1) not in axes and key[0].endswith("bias"):
             continue
         stays = axes[key][owners[key] < 0]
         for component in components.index[stays].tolist():

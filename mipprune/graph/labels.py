@@ -9,6 +9,7 @@ to each other (`LabelSpace.tie`) or declare that channels stay
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -74,11 +75,21 @@ class Components:
     index: NDArray[np.int64]
     reasons: dict[int, str]
 
+    @cached_property
+    def _stays(self) -> NDArray[np.bool_]:
+        stays = np.zeros(int(self.index.max(initial=0)) + 1, dtype=bool)
+        stays[list(self.reasons)] = True
+        return stays
+
+    @property
+    def count(self) -> int:
+        """Number of components."""
+        return int(self._stays.size)
+
     def of(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Component of each label, -1 where it stays."""
         component = self.index[labels]
-        frozen = np.array(sorted(self.reasons), dtype=np.int64)
-        return np.where((labels == STAYS) | np.isin(component, frozen), -1, component)
+        return np.where((labels == STAYS) | self._stays[component], -1, component)
 
 
 class LabelSpace:
@@ -87,6 +98,7 @@ class LabelSpace:
     def __init__(self) -> None:
         self._count = 1
         self._starts: list[int] = []
+        self._sorted = torch.empty(0, dtype=torch.int64)
         self._origins: list[tuple[str, int]] = []
         self._edges: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         self._freezes: list[tuple[NDArray[np.int64], str]] = []
@@ -102,8 +114,9 @@ class LabelSpace:
     def origins(self, labels: Tensor) -> list[tuple[str, int]]:
         """The (tensor, dim) pairs whose own labels occur in ``labels``, oldest first."""
         numbers = torch.unique(labels)
-        starts = torch.tensor(self._starts or [0])
-        positions = torch.searchsorted(starts, numbers[numbers != STAYS], right=True) - 1
+        if self._sorted.numel() != len(self._starts):
+            self._sorted = torch.tensor(self._starts)
+        positions = torch.searchsorted(self._sorted, numbers[numbers != STAYS], right=True) - 1
         return [self._origins[i] for i in torch.unique(positions).tolist()]
 
     def tie(self, a: Tensor, b: Tensor, reason: str) -> None:
