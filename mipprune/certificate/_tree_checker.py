@@ -69,9 +69,11 @@ def _pairwise(linear: Any, q: Any, skew: Any, counts: Any) -> Any:
 def replay(problem: Problem, cert: Arrays) -> float:
     """Replay branchings depth first (removed child, then kept) and bound every leaf again."""
     require(problem.variant != "mask", "kind and variant do not fit")
-    state: Any = (0.0, np.zeros(problem.p, bool), np.ones(problem.p, bool), [], 0)
+    state: Any = (0.0, np.zeros(problem.p, bool), problem.most > 0, [], 0)
     value, lost, tails = 0.0, 0.0, []
     for h, c, e, of, _ in problem.terms:
+        alive = problem.most[of] > 0
+        h, c, of = h[np.ix_(alive, alive)], c[alive], of[alive]
         p, b, null, eta = _inverse(h, c)
         require(eta < 1e-2, "G + ridge is too ill-conditioned")
         rest, loss = c - h @ b, e / 2 - np.vdot(b, c) + 0.5 * np.vdot(b, h @ b)
@@ -80,8 +82,8 @@ def replay(problem: Problem, cert: Arrays) -> float:
         value += loss
         state[3].append((p, b, null, of))
     state = (value, *state[1:])
-    for j in np.flatnonzero((problem.least > 0) | (problem.most == 0)):
-        state = _decide(problem, state, int(j), problem.least[j] > 0)
+    for j in np.flatnonzero(problem.least > 0):
+        state = _decide(problem, state, int(j), True)
     nodes, at, bound, stack = cert["nodes"].tolist(), 0, np.inf, [state]
     while stack:
         state = stack.pop()
@@ -121,7 +123,7 @@ def _leaf(problem: Problem, cert: Arrays, state: Any, tails: Any, goal: float) -
         base += price @ (problem.rows[:, kept | undecided].sum(1) - problem.limits)
         linear, q = -prices - price @ problem.rows[:, ids], factor @ factor.T
         for t, (p, b, null, of) in enumerate(terms):
-            z, scale = singles[t], float(cert.get(f"scale_{i}", np.ones(1)))
+            z, scale = singles[t], float(cert.get(f"scale_{i}", np.asarray(1.0)))
             if f"direction_{i}_{t}" in cert:
                 z, scale = cert[f"direction_{i}_{t}"][undecided[problem.terms[t][3]]], 1.0
             z, member = scale * z, (ids[:, None] == of) * 1.0

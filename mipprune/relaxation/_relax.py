@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from mipprune.certificate import Certificate
-from mipprune.errors import InputError, NoSolutionError
+from mipprune.errors import InputError
 from mipprune.problem import ChannelSelection
 from mipprune.relaxation._binary import relax_binary
 from mipprune.relaxation._blocks import Blocks
@@ -18,6 +17,8 @@ from mipprune.relaxation._keeping import evaluate_dual
 from mipprune.relaxation._limits import Limits
 from mipprune.relaxation._optimal_split import optimal_splits
 from mipprune.relaxation._perspective import WhitenedTerm, minimise_perspective
+from mipprune.relaxation._removal_relax import REMOVAL_KINDS, relax_removal
+from mipprune.relaxation._request import Request
 from mipprune.relaxation._result import Relaxation
 from mipprune.relaxation.splits import SPLITS, make_split
 
@@ -25,35 +26,11 @@ __all__ = ["RELAXATION_KINDS", "relax"]
 
 Floats = NDArray[np.float64]
 
-RELAXATION_KINDS = ("auto", "big-m", "perspective", "perspective-box")
+RELAXATION_KINDS = ("auto", "big-m", "perspective", "perspective-box", *REMOVAL_KINDS)
 """Kinds that :func:`relax` accepts."""
 
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """Arguments of one call, checked."""
-
-    problem: ChannelSelection
-    canonical: ChannelSelection
-    limits: Limits
-    kind: str
-    split: str
-    tolerance: float
-    began: float
-    deadline: float
-    start: Floats
-    device: torch.device
-
-    def certificate(
-        self, kind: str, bound: float, arrays: dict[str, NDArray[np.generic]]
-    ) -> Certificate:
-        """A certificate for the problem as it was given."""
-        return Certificate(kind, self.problem.content_hash, bound, arrays)
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock seconds since the call."""
-        return time.monotonic() - self.began
+AFFORDABLE_PAIRS = 72
+"""Channels up to which ``auto`` solves in pair space (a dense p^2/2 system per step)."""
 
 
 def relax(
@@ -73,8 +50,12 @@ def relax(
     problem : ChannelSelection
     kind : str
         ``big-m`` (weights bounded by M_j y_j; needs ``big_m``), ``perspective``,
-        ``perspective-box`` (both together: the relaxation of SPR), or ``auto``.
-        For variant ``mask``, ``perspective`` is the convexified binary program.
+        ``perspective-box`` (both together: the relaxation of SPR); from the
+        removing side ``gl`` (Gilmore-Lawler rows at the best single
+        directions), ``rlt`` (the linear program of all pairs at those
+        directions), ``sdp`` (Hadamard relaxation, all pairs and X psd: the
+        strongest); ``auto`` is the strongest that is affordable. For variant
+        ``mask``, ``perspective`` is the convexified binary program.
     split : {"ridge", "eigenvalue", "schur", "optimal"}
         How G + rho = R + blkdiag(D_j) is divided (:mod:`mipprune.relaxation.splits`).
         With a box the split is diagonal: ``ridge`` or ``eigenvalue``; ``schur``
@@ -114,6 +95,7 @@ def relax(
         "perspective": _relax_perspective,
         "perspective-box": _relax_box,
         "auto": _relax_auto,
+        **dict.fromkeys(REMOVAL_KINDS, relax_removal),
     }
     if problem.variant == "mask":
         return _relax_mask(request)
@@ -302,7 +284,8 @@ def _relax_mask(request: Request) -> Relaxation:
 
 
 def _relax_auto(request: Request) -> Relaxation:
-    relaxed = _relax_perspective(request)
-    if not np.isfinite(relaxed.bound):
-        raise NoSolutionError("the relaxation has no finite bound; check ridge and big_m")
-    return relaxed
+    """The removing side as far as affordable, and the keeping side; the better of both."""
+    affordable = "sdp" if request.problem.n_channels <= AFFORDABLE_PAIRS else "gl"
+    keeping = _relax_perspective(request)
+    removing = relax_removal(replace(request, kind=affordable))
+    return max(keeping, removing, key=lambda relaxed: relaxed.bound)

@@ -1,0 +1,175 @@
+"""Relaxations of the removing side: Gilmore-Lawler, RLT, Hadamard SDP."""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipprune.errors import NoSolutionError
+from mipprune.relaxation._hadamard import minimise_hadamard
+from mipprune.relaxation._removal_root import Member, Root
+from mipprune.relaxation._request import Request
+from mipprune.relaxation._result import Relaxation
+
+__all__ = ["REMOVAL_KINDS", "relax_removal"]
+
+Floats = NDArray[np.float64]
+
+REMOVAL_KINDS = ("gl", "rlt", "sdp")
+
+SCALES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+MAX_MEMBERS = 24
+
+
+@dataclass
+class _Family:
+    """Members found so far and the best bound per number of removals."""
+
+    root: Root
+    members: list[Member] = field(default_factory=list)
+    table: list[Floats] = field(default_factory=list)
+    removed: Floats = field(default_factory=lambda: np.zeros(0))
+    value: float = np.inf
+    iterations: int = 0
+
+    def add(self, member: Member) -> None:
+        self.members.append(member)
+        self.table.append(self.root.bounds(member))
+
+    @property
+    def best(self) -> Floats:
+        """Best bound per entry of ``root.counts``."""
+        return np.asarray(np.max(self.table, axis=0))
+
+    def needed(self) -> list[int]:
+        """Fewest members, greedily, that reach the final bound at every count."""
+        table, chosen = np.array(self.table), list[int]()
+        open_counts = np.ones(table.shape[1], dtype=bool)
+        bound = float(self.best.min())
+        while np.any(open_counts):
+            reached = (table >= bound) & open_counts
+            index = int(np.argmax(reached.sum(1)))
+            chosen.append(index)
+            open_counts &= ~reached[index]
+        return chosen
+
+
+def relax_removal(request: Request) -> Relaxation:
+    """Bound per number of removals; the weakest number is improved until it is the best."""
+    root = Root(request.canonical, request.limits)
+    if not root.counts.size:
+        raise NoSolutionError("no mask meets all limits; loosen a budget")
+    family = _Family(root)
+    prices = _prices(request)
+    for multipliers in prices:
+        _add_single(family, multipliers)
+    if request.kind != "gl":
+        _improve(family, request, prices)
+    bound = float(family.best.min())
+    return Relaxation(
+        bound=bound,
+        value=family.value,
+        gates=_gates(family),
+        weights=(),
+        certificate=request.certificate("removing", bound, _arrays(family)),
+        kind=request.kind,
+        split="none",
+        iterations=family.iterations,
+        seconds=request.seconds,
+        finished=time.monotonic() < request.deadline,
+        statistics={"value_all": root.value_all, "removals": float(root.counts[0])},
+    )
+
+
+def _prices(request: Request) -> list[Floats]:
+    """Multipliers of the limits to try: none, and those that balance cost and saving."""
+    limits = request.limits
+    none = np.zeros(len(limits.limits))
+    if limits.is_count or not none.size:
+        return [none]
+    # At a fractional optimum the knapsack's own price of the single removal costs.
+    root = Root(request.canonical, limits)
+    _, costs = root.single_directions()
+    scores = np.zeros(request.problem.n_channels)
+    scores[root.undecided] = costs
+    _, multipliers = limits.best(scores - request.canonical.prices)
+    return [none, multipliers] if np.any(multipliers) else [none]
+
+
+def _add_single(family: _Family, multipliers: Floats) -> None:
+    """Members of scaled single directions, the exact ones for one and for all removals."""
+    root, n = family.root, family.root.size
+    singles, _ = root.single_directions()
+    none = np.zeros((n, 0)), np.zeros((n, n)), multipliers
+    for scale in SCALES:
+        family.add(Member(tuple(scale * z for z in singles), *none))
+    if n and root.counts[-1] == n:
+        everything = tuple(
+            np.asarray(np.linalg.lstsq(t.inverse, t.coefficients, rcond=None)[0], np.float64)
+            for t in root.terms
+        )
+        family.add(Member(everything, *none))
+
+
+def _improve(family: _Family, request: Request, prices: list[Floats]) -> None:
+    """Solve the pair relaxation at the weakest count until it is not the weakest any more."""
+    root, done = family.root, set[int]()
+    while len(family.members) < MAX_MEMBERS + len(SCALES):
+        best = family.best
+        at = int(np.argmin(best))
+        removals = int(root.counts[at])
+        if removals in done or removals < 2 or removals >= root.size:
+            return
+        done.add(removals)
+        for multipliers in prices:
+            fixed = None
+            if request.kind == "rlt":
+                table = np.array([row[at] for row in family.table])
+                fixed = family.members[int(np.argmax(table))].directions
+            result = minimise_hadamard(
+                root,
+                removals,
+                multipliers=multipliers,
+                fixed=fixed,
+                tolerance=request.tolerance,
+                deadline=request.deadline,
+                device=request.device,
+            )
+            family.add(result.member)
+            family.iterations += result.iterations
+            if result.value < family.value:
+                family.value, family.removed = result.value, result.removed
+        if time.monotonic() > request.deadline:
+            return
+
+
+def _gates(family: _Family) -> Floats:
+    """Relaxed gates: kept shares of the undecided channels."""
+    root = family.root
+    gates = root.kept.astype(np.float64)
+    removed = family.removed
+    if not removed.size and root.size:
+        removed = np.full(root.size, float(root.counts[0]) / root.size)
+    gates[root.undecided] = 1.0 - removed
+    return np.clip(gates, 0.0, 1.0)
+
+
+def _arrays(family: _Family) -> dict[str, NDArray[np.generic]]:
+    """Arrays of a ``removing`` certificate: a tree of one leaf and the members it needs."""
+    root = family.root
+    p = root.problem.n_channels
+    arrays: dict[str, NDArray[np.generic]] = {"nodes": np.array([-1])}
+    chosen = family.needed()
+    arrays["members"] = np.asarray(len(chosen))
+    for position, index in enumerate(chosen):
+        member = family.members[index]
+        for t, direction in enumerate(root.full_directions(member.directions)):
+            arrays[f"direction_{position}_{t}"] = direction
+        factor = np.zeros((p, member.factor.shape[1]))
+        factor[root.undecided] = member.factor
+        skew = np.zeros((p, p))
+        skew[np.ix_(root.undecided, root.undecided)] = (member.skew - member.skew.T) / 2
+        arrays[f"factor_{position}"], arrays[f"skew_{position}"] = factor, skew
+        arrays[f"multipliers_{position}"] = member.multipliers
+    return arrays
