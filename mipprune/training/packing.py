@@ -61,11 +61,11 @@ class Packing:
             [_rows(p, dim).float() for p, dim in zip(parameters, self.channel_dims, strict=True)]
         )
 
-    def unpack(self, flat: Tensor, parameters: Sequence[Tensor]) -> None:
-        """Write a vector of :meth:`flat`'s layout back into ``parameters``, in place."""
-        parts = torch.split(flat, [p.numel() for p in parameters])
-        for parameter, part, dim in zip(parameters, parts, self.channel_dims, strict=True):
-            _assign_rows(parameter, part, dim)
+    def views(self, flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """Cut a vector of :meth:`flat`'s layout into views of the parameters' shapes."""
+        parts = torch.split(flat, list(self.lengths))
+        triples = zip(parameters, parts, self.channel_dims, strict=True)
+        return [_shaped(part, parameter, dim) for parameter, part, dim in triples]
 
     def per_entry(self, values: Sequence[float]) -> Tensor:
         """One value per parameter -> one per entry, float32 (N,)."""
@@ -202,10 +202,10 @@ def _rows(parameter: Tensor, dim: int) -> Tensor:
     return (parameter if dim == 0 else parameter.movedim(dim, 0)).reshape(-1)
 
 
-@torch.no_grad()
-def _assign_rows(parameter: Tensor, part: Tensor, dim: int) -> None:
+def _shaped(part: Tensor, parameter: Tensor, dim: int) -> Tensor:
+    """Inverse of :func:`_rows`, as a view of ``part`` in the parameter's shape."""
     if parameter.ndim == 4 and dim == 0 and not parameter.is_contiguous():
-        view = parameter.permute(0, 2, 3, 1)
-    else:
-        view = parameter if dim == 0 else parameter.movedim(dim, 0)
-    view.copy_(part.view(view.shape))
+        out, into, height, width = parameter.shape
+        return part.view(out, height, width, into).permute(0, 3, 1, 2)
+    first = parameter if dim == 0 else parameter.movedim(dim, 0)
+    return part.view(first.shape).movedim(0, dim)

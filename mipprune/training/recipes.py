@@ -44,7 +44,7 @@ _RECIPES: Mapping[str, Recipe] = {
         dense=20,
         train=20,
         tune=10,
-        training={"batch_size": 64, "warmup_epochs": 1.0},
+        training={"batch_size": 64, "warmup_epochs": 1.0, "label_smoothing": 0.1},
         methods={"spr": {"alpha": 0.1, "strength": 10.0}},
     ),
     "fashion-mnist": Recipe(

@@ -28,15 +28,14 @@ from mipprune.perspective import (
     CASE_BOUND,
     CASE_NORM,
     CASE_RIDGE,
-    SegmentLayout,
     SegmentTerms,
     segment_prox,
-    segment_terms,
 )
+from mipprune.training._bound_groups import BoundGroups
 from mipprune.training.bounds import measure_big_m
 from mipprune.training.choosing import choose_by_score, masks_above
 from mipprune.training.method import Method, ParameterGroup
-from mipprune.training.packing import Packing, named_tensors, pack_channels
+from mipprune.training.packing import named_tensors, pack_channels
 from mipprune.training.tolerance import tolerant_threshold
 
 __all__ = ["SPR", "SPRState"]
@@ -85,6 +84,11 @@ class SPR(Method):
         Of that measurement.
     coupled : bool
         Tied channels as one group (default), or one group per layer and channel.
+    fused : bool
+        :meth:`loss` adds the penalty's value only, and :meth:`after_backward` its
+        gradient to all parameters at once: one evaluation per optimizer step, and
+        on a GPU some tens of kernels instead of one per parameter. Only for loops
+        that call :meth:`after_backward`, with unscaled gradients.
     proximal : bool
         Apply the proximal operator after each optimizer step instead of adding
         the penalty to the loss: groups become exactly zero during training, and
@@ -121,6 +125,7 @@ class SPR(Method):
         m_scale: float = 1.0,
         m_floor: float = 0.05,
         coupled: bool = True,
+        fused: bool = False,
         proximal: bool = False,
         proximal_every: int = 5,
         momentum: float = 0.9,
@@ -152,14 +157,16 @@ class SPR(Method):
         self._m_scale, self._m_floor = m_scale, m_floor
         self._proximal_every, self._momentum = proximal_every, momentum
         self._pending = {"steps": 0, "length": 0.0}
-        self._bound: _Bound | None = None
+        self.fused = fused
+        self._gradient: tuple[Tensor, Tensor] | None = None
+        self._bound: BoundGroups | None = None
 
     def prepare(self, model: nn.Module, groups: ChannelGroups) -> nn.Module:
         big_m = self._big_m
         if big_m is None and self._reference is not None:
             big_m = measure_big_m(self._reference, groups, scale=self._m_scale, floor=self._m_floor)
         packing = pack_channels(model, groups, coupled=self.coupled)
-        self._bound = _Bound.build(model, groups, packing, big_m, self.alpha, self.strength)
+        self._bound = BoundGroups.build(model, groups, packing, big_m, self.alpha, self.strength)
         return model
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -179,7 +186,38 @@ class SPR(Method):
             return self._terms(parameters).value[:-1].sum()
 
     def loss(self, outputs: Any, batch: Any, base: Tensor) -> Tensor:
-        return base if self.proximal or self.strength == 0 else base + self.penalty()
+        if self.proximal or self.strength == 0:
+            return base
+        if not self.fused:
+            return base + self.penalty()
+        if self._gradient is None:
+            self._gradient = self._value_and_gradient()
+        return base + self._gradient[0]
+
+    @torch.no_grad()
+    def after_backward(self) -> None:
+        """Add the penalty's gradient (with ``fused``)."""
+        if self._gradient is None:
+            return
+        gradient, self._gradient = self._gradient[1], None
+        parameters = self._parameters(None)
+        parts = self._state.packing.views(gradient, parameters)
+        gradients, added = [], []
+        for parameter, part in zip(parameters, parts, strict=True):
+            if parameter.requires_grad:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                gradients.append(parameter.grad)
+                added.append(part)
+        torch._foreach_add_(gradients, added)
+
+    def _value_and_gradient(self) -> tuple[Tensor, Tensor]:
+        """Penalty and its gradient as one vector, from one pass over the weights."""
+        flat = self._state.packing.flat(self._parameters(None)).detach()
+        with torch.enable_grad(), torch.autocast(flat.device.type, enabled=False):
+            value = self._state.terms(flat.requires_grad_()).value[:-1].sum()
+            (gradient,) = torch.autograd.grad(value, flat)
+        return value.detach(), gradient
 
     @torch.no_grad()
     def after_step(self, lr: float) -> None:
@@ -198,7 +236,7 @@ class SPR(Method):
         moved = segment_prox(flat, layout, None, length, ridge, price, big_m, check=False)
         # The last segment collects what belongs to no class; it stays as it is.
         moved = torch.where(layout.segment < state.packing.n_groups, moved, flat)
-        state.packing.unpack(moved, parameters)
+        torch._foreach_copy_(parameters, state.packing.views(moved, parameters))
 
     def end_epoch(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
         now = self.state()
@@ -266,7 +304,7 @@ class SPR(Method):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         bound = self._state
         self._pending = dict(state["pending"])
-        self._bound = _Bound.build(
+        self._bound = BoundGroups.build(
             bound.model, bound.groups, bound.packing, state["big_m"], self.alpha, self.strength
         )
 
@@ -276,7 +314,7 @@ class SPR(Method):
         return self._state.big_m
 
     @property
-    def _state(self) -> "_Bound":
+    def _state(self) -> "BoundGroups":
         if self._bound is None:
             raise InputError("call prepare(model, groups) before using the method")
         return self._bound
@@ -295,67 +333,4 @@ class SPR(Method):
         return [found[name] for name in state.packing.names]
 
     def _terms(self, parameters: Sequence[Tensor]) -> SegmentTerms:
-        flat = self._state.packing.flat(parameters)
-        layout, ridge, price, big_m = self._state.on(flat.device)
-        return segment_terms(flat, layout, None, ridge, price, big_m, check=False)
-
-
-@dataclass(eq=False)
-class _Bound:
-    """What SPR knows once it has a network."""
-
-    model: nn.Module
-    groups: ChannelGroups
-    packing: Packing
-    big_m: dict[str, float]
-    parameters: list[Tensor]
-    arrays: tuple[SegmentLayout, Tensor, Tensor, Tensor]
-
-    @classmethod
-    def build(
-        cls,
-        model: nn.Module,
-        groups: ChannelGroups,
-        packing: Packing,
-        big_m: Mapping[str, float] | float | None,
-        alpha: float,
-        strength: float,
-    ) -> "_Bound":
-        by_name = dict(big_m) if isinstance(big_m, Mapping) else dict.fromkeys(packing.names, big_m)
-        missing = [name for name in packing.names if by_name.get(name) is None]
-        if missing:
-            raise InputError(f"no M for parameter '{missing[0]}' (and {len(missing) - 1} more)")
-        bounds = {name: float(by_name[name] or 0) for name in packing.names}
-        found = named_tensors(model)
-        share = np.append(packing.sizes / packing.sizes.sum(), 0.0)
-        weight = torch.from_numpy(share * strength)
-        arrays = (
-            packing.layout,
-            # The ridge of the last segment is never used, but it must be positive.
-            (weight * alpha).clamp_min(torch.finfo(torch.float32).tiny),
-            weight * (1 - alpha),
-            packing.per_entry(list(bounds.values())),
-        )
-        parameters = [found[name] for name in packing.names]
-        return cls(model, groups, packing, bounds, parameters, arrays)
-
-    def on(self, device: torch.device) -> tuple[SegmentLayout, Tensor, Tensor, Tensor]:
-        """Layout, ridge, price and M on ``device``."""
-        layout, ridge, price, big_m = self.arrays
-        if layout.segment.device != device or ridge.device != device:
-            self.arrays = (
-                layout.to(device),
-                ridge.to(device),
-                price.to(device),
-                big_m.to(device),
-            )
-        return self.arrays
-
-    @torch.no_grad()
-    def surviving_share(self, parameters: Sequence[Tensor], cut: float) -> NDArray[np.float64]:
-        """Share of each group's entries with magnitude above ``cut``, float64 (n_groups,)."""
-        flat = self.packing.flat(parameters)
-        layout = self.on(flat.device)[0]
-        alive = layout.total((flat.abs() > cut).to(flat.dtype))[:-1]
-        shares: NDArray[np.float64] = alive.double().cpu().numpy() / self.packing.sizes
-        return shares
+        return self._state.terms(self._state.packing.flat(parameters))

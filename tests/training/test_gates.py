@@ -52,7 +52,7 @@ def test_gates_act_on_feature_maps(net: TinyNet, groups: ChannelGroups) -> None:
 
 
 def test_gates_of_a_residual_network_equal_masking() -> None:
-    model = build_model("resnet20", in_channels=1, image_size=8, base_width=4)
+    model = build_model("resnet20", in_channels=1, image_size=8, base_width=8)
     groups = channel_groups(model, (torch.zeros(1, 1, 8, 8),))
     kept = np.random.default_rng(2).random(groups.n_classes) > 0.4
     for family in groups:

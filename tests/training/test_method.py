@@ -83,13 +83,13 @@ def test_every_method_in_a_bare_loop(name: str, accumulate: int, bf16: bool, dat
 
 @pytest.mark.parametrize("name", [n for n in method_names() if n != "none"])
 def test_chosen_channels_can_be_removed_from_a_residual_network(name: str) -> None:
-    model = build_model("resnet20", in_channels=1, image_size=8, base_width=4)
+    model = build_model("resnet20", in_channels=1, image_size=8, base_width=8)
     groups = channel_groups(model, (torch.zeros(1, 1, 8, 8),))
     reference = build_model(
         "resnet20",
         in_channels=1,
         image_size=8,
-        base_width=4,
+        base_width=8,
         generator=torch.Generator().manual_seed(1),
     )
     method = build_method(name, offered={"reference": reference})

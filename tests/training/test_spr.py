@@ -97,6 +97,33 @@ def test_penalty_is_full_precision_under_autocast(net: TinyNet, groups: ChannelG
     assert torch.equal(inside, outside)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_fused_gradient_equals_that_of_autograd(groups: ChannelGroups, channels_last: bool) -> None:
+    gradients = []
+    for fused in (False, True):
+        net = scaled(TinyNet())
+        net.fc.weight.requires_grad_(False)
+        net.bn1.bias.requires_grad_(False)
+        if channels_last:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stub
+        spr = SPR(alpha=ALPHA, strength=0.7, big_m=0.4, fused=fused)
+        spr.prepare(net, groups)
+        x = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        losses = []
+        for part in (x[:2], x[2:]):
+            outputs = net(part)
+            loss = spr.loss(outputs, part, outputs.square().mean()) / 2
+            torch.autograd.backward(loss)
+            losses.append(loss.item())
+        spr.after_backward()
+        named = net.named_parameters()
+        gradients.append({n: p.grad for n, p in named if p.grad is not None})
+        gradients[-1]["losses"] = torch.tensor(losses)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], value, rtol=1e-5, atol=1e-7)
+
+
 def test_penalty_reads_another_network_of_the_same_shape(
     net: TinyNet, groups: ChannelGroups
 ) -> None:
@@ -110,7 +137,7 @@ def test_penalty_reads_another_network_of_the_same_shape(
 
 
 def test_uncoupled_penalty_splits_a_residual_stream_by_layer() -> None:
-    model = build_model("resnet20", in_channels=1, image_size=8, base_width=4)
+    model = build_model("resnet20", in_channels=1, image_size=8, base_width=8)
     groups = channel_groups(model, (torch.zeros(1, 1, 8, 8),))
     values = []
     for coupled in (True, False):
