@@ -71,6 +71,7 @@ def new_method(task: Task, reference: nn.Module, budget: Budgets | None, folder:
         "steps_per_epoch": per_epoch,
         "seed": task.config.seed,
         "evaluate": task.training_accuracy,
+        "losses": task.training_losses,
         "out": folder,
     }
     options = method_options(task.config, task.data)

@@ -2,12 +2,12 @@
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from mipprune.errors import InputError
@@ -21,11 +21,12 @@ from mipprune.models import (
     load_data,
     load_model,
     move_batch,
+    run_model,
     split_batch,
 )
 from mipprune.pipeline._config import PruneConfig
 from mipprune.pipeline._recipes import model_options
-from mipprune.training import Criterion, TrainConfig, evaluate
+from mipprune.training import Criterion, TrainConfig, classification_loss, evaluate
 
 __all__ = [
     "ModelFactory",
@@ -92,6 +93,17 @@ class Task:
         if accuracy is None:
             raise InputError("this rule needs an accuracy, and the data has no class labels")
         return accuracy
+
+    def training_losses(self, model: nn.Module) -> Iterator[Tensor]:
+        """Loss of each training batch without augmentation, with its graph; in a fixed order."""
+        settings = self.settings["train"]
+        criterion = self.criterion or classification_loss
+        source = batches(
+            self.data, "train", settings.batch_size, seed=self.config.seed, augment=False
+        )
+        for batch in source:
+            moved = move_batch(batch, self.config.device)
+            yield criterion(run_model(model, moved, self.forward), moved)
 
     def announce(self, text: str) -> None:
         """Say on standard error what begins now, where progress is shown."""

@@ -6,13 +6,23 @@ from typing import Any
 
 from mipprune.errors import InputError
 from mipprune.training.baselines import Dense, L1Norm
+from mipprune.training.geometric_median import GeometricMedian
+from mipprune.training.group_lasso import GroupLasso
 from mipprune.training.l0 import L0
+from mipprune.training.l1_uniform import L1Uniform
 from mipprune.training.method import Method
+from mipprune.training.random_choice import RandomChoice
+from mipprune.training.rni import RNI
+from mipprune.training.slimming import Slimming
 from mipprune.training.spr import SPR
+from mipprune.training.swd import SWD
+from mipprune.training.taylor import Taylor
 
 __all__ = ["OFFERED", "build_method", "method_class", "method_names"]
 
-OFFERED = ("reference", "budget", "total_steps", "steps_per_epoch", "seed", "evaluate", "out")
+OFFERED = (
+    "reference", "budget", "total_steps", "steps_per_epoch", "seed", "evaluate", "losses", "out"
+)  # fmt: skip
 """Constructor arguments that a pipeline fills where a method has them:
 
 - ``reference``: nn.Module, the trained dense network
@@ -20,6 +30,7 @@ OFFERED = ("reference", "budget", "total_steps", "steps_per_epoch", "seed", "eva
 - ``total_steps``, ``steps_per_epoch``: int, optimizer steps of the method's phase
 - ``seed``: int
 - ``evaluate``: callable, network -> accuracy (0 to 1) on un-augmented training images
+- ``losses``: callable, network -> iterable of training losses, one per batch, with gradients
 - ``out``: Path, folder of the method's phase
 """
 
@@ -28,6 +39,14 @@ _METHODS: dict[str, type[Method]] = {
     "l1-norm": L1Norm,
     "l0": L0,
     "spr": SPR,
+    "rni": RNI,
+    "swd": SWD,
+    "slimming": Slimming,
+    "group-lasso": GroupLasso,
+    "taylor": Taylor,
+    "geometric-median": GeometricMedian,
+    "l1-uniform": L1Uniform,
+    "random": RandomChoice,
 }
 
 
