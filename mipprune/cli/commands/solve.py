@@ -1,15 +1,18 @@
 """``mipprune solve``: choose the channels of one layer, with a bound."""
 
+import inspect
+import math
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mipprune.cli._certificates import certificate_for, describe
 from mipprune.cli._command import Command
 from mipprune.cli._parser import Parser, key_value, one_of
 from mipprune.cli._problems import add_keep, read_mask, read_problem, solution_json
 
 if TYPE_CHECKING:
-    from mipprune.problem import Solution
+    from mipprune.problem import ChannelSelection, Solution
 
 EXIT_INTERRUPTED = 130
 
@@ -49,11 +52,11 @@ def _configure(parser: Parser) -> None:
 
 def _execute(options: Namespace) -> int:
     from mipprune._support.files import write_json
-    from mipprune.errors import SolverError
     from mipprune.problem import Termination
     from mipprune.solvers import solve
 
     problem = read_problem(options.problem, options.keep)
+    _refuse_unknown(options.method, dict(options.option))
     solution = solve(
         problem,
         options.method,
@@ -68,13 +71,39 @@ def _execute(options: Namespace) -> int:
     if options.json is not None:
         write_json(options.json, solution_json(solution, problem))
     if options.certificate is not None:
-        save = getattr(solution.certificate, "save", None)
-        if save is None:
-            raise SolverError(
-                f"{solution.solver} made no certificate; '--method branch-and-bound' makes one"
-            )
-        save(options.certificate)
+        _save_certificate(problem, solution, options)
     return EXIT_INTERRUPTED if solution.termination is Termination.INTERRUPTED else 0
+
+
+def _refuse_unknown(method: str, given: dict[str, object]) -> None:
+    """Options that the method does not have; without a name the default one is meant."""
+    from mipprune.errors import InputError
+    from mipprune.solvers import METHODS
+
+    if method == "auto":
+        if given:
+            raise InputError("--option belongs to one method: give --method too")
+        return
+    known = inspect.signature(METHODS[method].load()).parameters
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise InputError(f"method '{method}' has no option {', '.join(unknown)}")
+
+
+def _save_certificate(
+    problem: "ChannelSelection", solution: "Solution", options: Namespace
+) -> None:
+    """The solver's own proof, or that of the strongest relaxation where it made none."""
+    from mipprune.certificate import Certificate
+    from mipprune.errors import NoSolutionError
+
+    certificate = solution.certificate
+    if not isinstance(certificate, Certificate):
+        if solution.mask is None:
+            raise NoSolutionError("no mask was found, so there is nothing to certify")
+        certificate = certificate_for(problem, solution.mask, options.time_limit)
+    certificate.save(options.certificate)
+    print(f"{'proof':<11}{describe(certificate)}: {options.certificate}")
 
 
 def _show(solution: "Solution") -> None:
@@ -83,16 +112,23 @@ def _show(solution: "Solution") -> None:
         ("status", solution.status.value),
         ("stopped", solution.termination.value),
         ("kept", kept),
-        ("error", f"{solution.value:.10g}"),
-        ("bound", f"{solution.bound:.10g}"),
-        ("gap", f"{100 * solution.gap:.4g} % of the error"),
-        ("energy gap", f"{100 * solution.energy_gap:.4g} % of half the energy"),
-        ("certified", f"{solution.certified_bound:.10g}"),
+        ("error", _number(solution.value)),
+        ("bound", _number(solution.bound)),
+        ("gap", _percent(solution.gap, "of the error")),
+        ("energy gap", _percent(solution.energy_gap, "of half the energy")),
         ("nodes", f"{solution.nodes:,} in {solution.seconds:.2f} s"),
         ("solver", f"{solution.solver} {solution.version}"),
     )
     for name, value in rows:
         print(f"{name:<11}{value}")
+
+
+def _number(value: float) -> str:
+    return f"{value:.10g}" if math.isfinite(value) else "unknown"
+
+
+def _percent(value: float, base: str) -> str:
+    return f"{100 * value:.4g} % {base}" if math.isfinite(value) else "unknown"
 
 
 COMMAND = Command(

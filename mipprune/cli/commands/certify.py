@@ -1,0 +1,34 @@
+"""``mipprune certify``: bound anybody's mask, also one made by another tool."""
+
+from argparse import Namespace
+
+from mipprune.cli._certificates import certificate_for, describe
+from mipprune.cli._command import Command
+from mipprune.cli._parser import Parser
+from mipprune.cli._problems import add_keep, read_mask, read_problem
+
+
+def _configure(parser: Parser) -> None:
+    parser.add_argument("problem", help="problem file (.npz)")
+    parser.add_argument("mask", help="mask: .npy, a JSON list, or what mipprune solve --json wrote")
+    add_keep(parser)
+    parser.add_argument("--time-limit", type=float, metavar="SECONDS")
+    parser.add_argument("--certificate", metavar="FILE", help="write the proof (.npz)")
+
+
+def _execute(options: Namespace) -> int:
+    problem = read_problem(options.problem, options.keep)
+    certificate = certificate_for(problem, read_mask(options.mask), options.time_limit)
+    print(describe(certificate))
+    if options.certificate is not None:
+        certificate.save(options.certificate)
+    return 0
+
+
+COMMAND = Command(
+    name="certify",
+    summary="Prove how far a given mask is from optimal at most.",
+    configure=_configure,
+    execute=_execute,
+    example="mipprune certify layer.npz mask.json --certificate cert.npz",
+)
