@@ -205,7 +205,6 @@ RULES = {
             "replication_pad1d",
             "replication_pad2d",
             "replication_pad3d",
-            "lp_pool2d",
             "_upsample_bilinear2d_aa",
             "_upsample_bicubic2d_aa",
             "_upsample_nearest_exact2d",
