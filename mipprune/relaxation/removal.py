@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg.lapack import dpotrf, dpotri
 
 from mipprune.errors import InputError
 from mipprune.problem import ChannelSelection, Term
@@ -285,12 +286,12 @@ def _inverse(matrix: Floats) -> tuple[Floats, Floats, float]:
     # Rows scaled to a unit diagonal: conditioning that only comes from units goes away.
     scale = 1.0 / np.sqrt(np.diag(matrix))
     scaled = matrix * scale[:, None] * scale
-    try:
-        factor = np.linalg.cholesky(scaled)
-    except np.linalg.LinAlgError:
+    factor, failed = dpotrf(scaled, lower=1)
+    if failed:
         return _range_inverse(matrix)
-    root = np.linalg.solve(factor, np.diag(scale))
-    inverse = root.T @ root
+    inverse = np.tril(dpotri(factor, lower=1)[0])
+    inverse += np.tril(inverse, -1).T
+    inverse *= scale[:, None] * scale
     product = matrix @ inverse
     residual = float(np.linalg.norm(np.eye(d) - product))
     rounding = EPSILON * d**0.5 * float(np.linalg.norm(matrix) * np.linalg.norm(inverse)) / d

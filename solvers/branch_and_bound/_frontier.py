@@ -84,6 +84,8 @@ class Frontier:
         Recomputes the objective of every incumbent from the data, and of complete
         masks that a box makes dearer than the search believes.
     limits : Limits
+    heuristic : function, optional
+        A mask to try once the first slice of the tree has not finished the search.
     """
 
     def __init__(
@@ -91,10 +93,12 @@ class Frontier:
         explorer: Explorer,
         problem: ChannelSelection,
         limits: Limits,
+        heuristic: Callable[[], Bools | None] | None = None,
     ) -> None:
         self.explorer = explorer
         self.problem = problem
         self.limits = limits
+        self.heuristic = heuristic
         self.shared = np.array([math.inf, limits.gap, max(1e-12 * problem.energy, 1e-300)])
         self.control = np.zeros(1, dtype=np.int64)
         self.mask: Bools | None = None
@@ -153,6 +157,11 @@ class Frontier:
                     )
                     for future in done:
                         self._absorb(future)
+                    if self.heuristic is not None and self._heap and not self._running:
+                        mask = self.heuristic()
+                        self.heuristic = None
+                        if mask is not None:
+                            self.offer(mask)
                     reason = self._reason()
             except KeyboardInterrupt:
                 reason = Termination.INTERRUPTED

@@ -24,8 +24,8 @@ class Root:
     Attributes
     ----------
     program : Program
-    inverse, energy : float64 (p * g, p * g) per term
-        P and B B' with every channel padded to the term's largest group: a padded
+    inverse, energy, coefficients : float64 (p * g, p * g) and (p * g, q) per term
+        P, B B' and B with every channel padded to the term's largest group: a padded
         row has unit diagonal and no coefficient, so it costs nothing.
     value_all : float
         Objective with every channel kept, prices apart.
@@ -39,6 +39,7 @@ class Root:
     program: Program
     inverse: tuple[Floats, ...]
     energy: tuple[Floats, ...]
+    coefficients: tuple[Floats, ...]
     value_all: float
     linear: Floats
     need: Floats
@@ -120,7 +121,8 @@ def removal_root(problem: ChannelSelection, form: RemovalForm, steps: Integers) 
     return Root(
         program=program,
         inverse=tuple(inverse for _, inverse, _ in padded),
-        energy=tuple(energy for _, _, energy in padded),
+        energy=tuple(matrix @ matrix.T for _, _, matrix in padded),
+        coefficients=tuple(matrix for _, _, matrix in padded),
         value_all=form.value_all,
         linear=np.zeros(p),
         need=need,
@@ -139,6 +141,7 @@ def binary_root(problem: ChannelSelection, steps: Integers) -> Root:
         program=program,
         inverse=(),
         energy=(),
+        coefficients=(),
         value_all=float(constant + vector.sum() + 0.5 * matrix.sum()),
         linear=-(vector + matrix.sum(1)),
         need=need,
@@ -186,11 +189,11 @@ def _padded(term: TermRemoval) -> tuple[int, Floats, Floats]:
     sizes = np.diff(term.offsets)
     size = int(max(sizes.max(initial=1), 1))
     p = sizes.size
-    energy = term.coefficients @ term.coefficients.T
     if np.all(sizes == size):
-        return size, np.ascontiguousarray(term.inverse), energy
+        return size, np.ascontiguousarray(term.inverse), term.coefficients
     place = np.concatenate([j * size + np.arange(sizes[j]) for j in range(p)]).astype(np.int64)
-    p_pad, k_pad = np.eye(p * size), np.zeros((p * size, p * size))
-    p_pad[np.ix_(place, place)] = term.inverse
-    k_pad[np.ix_(place, place)] = energy
-    return size, p_pad, k_pad
+    inverse = np.eye(p * size)
+    coefficients = np.zeros((p * size, term.coefficients.shape[1]))
+    inverse[np.ix_(place, place)] = term.inverse
+    coefficients[place] = term.coefficients
+    return size, inverse, coefficients

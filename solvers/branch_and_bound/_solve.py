@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 
 import numpy as np
@@ -19,10 +20,12 @@ from mipprune.problem import (
     Termination,
 )
 from mipprune.relaxation.removal import removal_form
+from mipprune.solvers.branch_and_bound._addition import AdditionExplorer, addition_pays
 from mipprune.solvers.branch_and_bound._explorers import CompiledExplorer, RangeSpaceExplorer
 from mipprune.solvers.branch_and_bound._frontier import Explorer, Frontier, Limits
+from mipprune.solvers.branch_and_bound._incumbent import eliminate, swap
 from mipprune.solvers.branch_and_bound._root import binary_root, removal_root
-from mipprune.solvers.branch_and_bound._state import KEPT, REMOVED
+from mipprune.solvers.branch_and_bound._state import KEPT, REMOVED, UNDECIDED
 
 __all__ = ["branch_and_bound"]
 
@@ -93,12 +96,13 @@ def branch_and_bound(
         callback=callback,
     )
     canonical = problem.canonical()
-    frontier = Frontier(_explorer(canonical), canonical, limits)
-    if given is not None:
-        frontier.offer(given)
+    explorer = _explorer(canonical)
     state = np.zeros(problem.n_channels, dtype=np.int8)
     state[problem.forced_in] = KEPT
     state[problem.forced_out] = REMOVED
+    frontier = Frontier(explorer, canonical, limits, partial(_first_mask, explorer, state))
+    if given is not None:
+        frontier.offer(given)
     frontier.push(state, -math.inf)
     with Progress("branch and bound", unit="nodes", enabled=log) as progress:
         if log:
@@ -115,7 +119,18 @@ def _explorer(canonical: ChannelSelection) -> Explorer:
     form = removal_form(canonical)
     if form.singular:
         return RangeSpaceExplorer(canonical, steps)
+    if addition_pays(canonical):
+        return AdditionExplorer(canonical, form.margin, form.value_all)
     return CompiledExplorer(removal_root(canonical, form, steps), form.margin)
+
+
+def _first_mask(explorer: Explorer, state: NDArray[np.int8]) -> NDArray[np.bool_] | None:
+    """Greedy elimination and one-swaps, where the matrices for it exist."""
+    if not isinstance(explorer, CompiledExplorer) or not explorer.root.inverse:
+        return None
+    complete = eliminate(explorer.root, state)
+    mask: NDArray[np.bool_] = swap(explorer.root, complete, state != UNDECIDED) == KEPT
+    return mask
 
 
 def _check(
@@ -144,10 +159,11 @@ def _compile(log: bool) -> None:
     if _compiled:
         return
     with Progress("loading the compiled search (compiled once per installation)", enabled=log):
-        tiny = ChannelSelection(np.eye(3), np.ones((3, 1)), 4.0, [1, 1, 1], keep=1)
-        frontier = Frontier(_explorer(tiny), tiny, Limits())
-        frontier.push(np.zeros(3, dtype=np.int8), -math.inf)
-        frontier.run()
+        for p, keep in ((3, 1), (12, 3)):
+            tiny = ChannelSelection(np.eye(p), np.ones((p, 1)), p + 1.0, np.ones(p), keep=keep)
+            frontier = Frontier(_explorer(tiny), tiny, Limits())
+            frontier.push(np.zeros(p, dtype=np.int8), -math.inf)
+            frontier.run()
     _compiled.append(True)
 
 
