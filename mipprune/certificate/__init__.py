@@ -2,5 +2,6 @@
 
 from mipprune.certificate._certificate import KINDS, Certificate
 from mipprune.certificate._checker import Verdict, verify
+from mipprune.certificate._tree import LEAF, tree_certificate
 
-__all__ = ["KINDS", "Certificate", "Verdict", "verify"]
+__all__ = ["KINDS", "LEAF", "Certificate", "Verdict", "tree_certificate", "verify"]

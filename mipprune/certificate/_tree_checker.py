@@ -27,32 +27,36 @@ def _inverse(h: Any, c: Any) -> tuple[Any, Any, Any, float]:
     return p, b, null, float(eta + EPS * np.linalg.norm(h) * np.linalg.norm(p))
 
 
-def _decide(problem: Problem, state: Any, j: int, keep: bool) -> Any:
+def _loss(h: Any, c: Any, e: float, b: Any) -> float:
+    return float(e / 2 - np.vdot(b, c) + 0.5 * np.vdot(b, h @ b))
+
+
+def _decide(problem: Problem, state: Any, j: int, keep: bool, drift: list[float]) -> Any:
     """The state with channel j decided; removing is a rank-g_j downdate of P and B."""
-    value, kept, undecided, terms, depth = state
+    kept, undecided, terms, depth = state
     require(undecided[j], "a channel is decided twice")
     kept, undecided = kept.copy(), undecided.copy()
     kept[j], undecided[j] = keep, False
     fresh = []
-    for t, (p, b, null, of) in enumerate(terms):
+    for t, (p, b, null, of, value) in enumerate(terms):
         a, r = of == j, of != j
+        left = p[np.ix_(r, a)]
         if not keep and a.any():
             require(not null.size, "trees need a non-singular G + ridge")
-            x = np.linalg.solve(p[np.ix_(a, a)], np.concatenate([p[np.ix_(a, r)], b[a]], axis=1))
+            x = np.linalg.solve(p[np.ix_(a, a)], np.concatenate([left.T, b[a]], axis=1))
             value += 0.5 * np.vdot(b[a], x[:, r.sum() :])
-            p, b = (
-                p[np.ix_(r, r)] - p[np.ix_(r, a)] @ x[:, : r.sum()],
-                b[r] - p[np.ix_(r, a)] @ x[:, r.sum() :],
-            )
+            p, b = p[np.ix_(r, r)] - left @ x[:, : r.sum()], b[r] - left @ x[:, r.sum() :]
             if depth % 8 == 7:  # start again from the data: errors of downdates do not add up
-                h, c, _, rows, _ = problem.terms[t]
+                h, c, e, rows, _ = problem.terms[t]
                 s = (kept | undecided)[rows]
-                p, b = (x[undecided[rows][s]] for x in _inverse(h[np.ix_(s, s)], c[s])[:2])
-                p = p[:, undecided[rows][s]]
+                h, c, here = h[np.ix_(s, s)], c[s], undecided[rows][s]
+                p, b, _, _ = _inverse(h, c)
+                drift.append(abs(value - _loss(h, c, e, b)))
+                value, p, b = _loss(h, c, e, b), p[np.ix_(here, here)], b[here]
         else:
-            p, b, null = p[np.ix_(r, r)], b[r], null[r]
-        fresh.append((p, b, null, of[r]))
-    return value, kept, undecided, fresh, depth + (not keep)
+            p, b = p[np.ix_(r, r)], b[r]
+        fresh.append((p, b, null[r], of[r], value))
+    return kept, undecided, fresh, depth + (not keep)
 
 
 def _pairwise(linear: Any, q: Any, skew: Any, counts: Any) -> Any:
@@ -69,21 +73,19 @@ def _pairwise(linear: Any, q: Any, skew: Any, counts: Any) -> Any:
 def replay(problem: Problem, cert: Arrays) -> float:
     """Replay branchings depth first (removed child, then kept) and bound every leaf again."""
     require(problem.variant != "mask", "kind and variant do not fit")
-    state: Any = (0.0, np.zeros(problem.p, bool), problem.most > 0, [], 0)
-    value, lost, tails = 0.0, 0.0, []
+    state: Any = (np.zeros(problem.p, bool), problem.most > 0, [], 0)
+    lost, drift, tails = 0.0, [0.0], []
     for h, c, e, of, _ in problem.terms:
         alive = problem.most[of] > 0
         h, c, of = h[np.ix_(alive, alive)], c[alive], of[alive]
         p, b, null, eta = _inverse(h, c)
         require(eta < 1e-2, "G + ridge is too ill-conditioned")
-        rest, loss = c - h @ b, e / 2 - np.vdot(b, c) + 0.5 * np.vdot(b, h @ b)
+        rest = c - h @ b
         tails.append((eta, np.sqrt(abs(np.vdot(rest, p @ rest)))))
         lost += 4 * EPS * (len(h) * e + np.vdot(np.abs(b), np.abs(h) @ np.abs(b)))
-        value += loss
-        state[3].append((p, b, null, of))
-    state = (value, *state[1:])
+        state[2].append((p, b, null, of, _loss(h, c, e, b)))
     for j in np.flatnonzero(problem.least > 0):
-        state = _decide(problem, state, int(j), True)
+        state = _decide(problem, state, int(j), True, drift)
     nodes, at, bound, stack = cert["nodes"].tolist(), 0, np.inf, [state]
     while stack:
         state = stack.pop()
@@ -92,37 +94,44 @@ def replay(problem: Problem, cert: Arrays) -> float:
         if code < 0:
             bound = min(bound, _leaf(problem, cert, state, tails, float(cert["bound"]) + lost))
         else:
-            stack.append(_decide(problem, state, code, True))
-            stack.append(_decide(problem, state, code, False))
+            stack.append(_decide(problem, state, code, True, drift))
+            stack.append(_decide(problem, state, code, False, drift))
     require(at == len(nodes), "nodes after the end of the tree")
-    return bound - lost
+    return bound - lost - 8 * len(problem.terms) * max(drift)
 
 
 def _leaf(problem: Problem, cert: Arrays, state: Any, tails: Any, goal: float) -> float:
     """Best of: nothing more removed; the r-th cheapest single removal; pairwise bounds."""
-    value, kept, undecided, terms, _ = state
+    kept, undecided, terms, _ = state
+    value = sum(term[4] for term in terms)
     counts, ids = problem.counts(kept, undecided), np.flatnonzero(undecided)
     prices, n = problem.prices[ids], len(ids)
     if not len(counts):
         return np.inf
     stay = value + problem.prices[kept].sum() + np.minimum(prices, 0).sum()
-    singles, delta, bounds = [], np.zeros(n), [np.full(len(counts), stay)]
-    for p, b, null, of in terms:
+    if stay >= goal:
+        return float(stay)
+    singles, delta = [], np.zeros(n)
+    for p, b, null, of, _ in terms:
         z = np.zeros_like(b)
         for i, j in enumerate(ids):
             a = of == j
-            basis = np.linalg.svd(null[a])[0][:, np.linalg.matrix_rank(null[a], 1e-9) :]
+            basis = np.eye(a.sum())
+            if null.size:
+                basis = np.linalg.svd(null[a])[0][:, np.linalg.matrix_rank(null[a], 1e-9) :]
             z[a] = basis @ np.linalg.lstsq(basis.T @ p[np.ix_(a, a)] @ basis, basis.T @ b[a])[0]
             delta[i] += 0.5 * np.vdot(b[a], z[a])
         singles.append(z)
-    bounds.append(stay + np.append(0.0, np.sort(delta))[counts] * (1 - 1e-9))
+    bounds = [stay + np.append(0.0, np.sort(delta))[counts] * (1 - 1e-9)]
+    if bounds[0].min() >= goal:
+        return float(bounds[0].min())
     for i in range(int(cert["members"])):
         price, factor = cert[f"multipliers_{i}"], cert[f"factor_{i}"][ids]
         require(price.shape == problem.limits.shape and np.all(price >= 0), "multipliers")
         base = value + problem.prices[kept].sum() + prices.sum()
         base += price @ (problem.rows[:, kept | undecided].sum(1) - problem.limits)
         linear, q = -prices - price @ problem.rows[:, ids], factor @ factor.T
-        for t, (p, b, null, of) in enumerate(terms):
+        for t, (p, b, null, of, _) in enumerate(terms):
             z, scale = singles[t], float(cert.get(f"scale_{i}", np.asarray(1.0)))
             if f"direction_{i}_{t}" in cert:
                 z, scale = cert[f"direction_{i}_{t}"][undecided[problem.terms[t][3]]], 1.0
@@ -138,6 +147,6 @@ def _leaf(problem: Problem, cert: Arrays, state: Any, tails: Any, goal: float) -
         if not price.any() and np.all(prices <= 0):  # removing more never lowers the loss
             found = np.maximum.accumulate(found)
         bounds.append(found)
-        if found.min() >= goal:
+        if np.max(bounds, axis=0).min() >= goal:
             break
     return float(np.max(bounds, axis=0).min())

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from mipprune.relaxation._blocks import as_tensor
-from mipprune.relaxation._hadamard_terms import FixedTerm, PairTerm
+from mipprune.relaxation._hadamard_terms import FixedTerm, PairIndex, PairTerm
 from mipprune.relaxation._removal_root import Member, Root
 
 __all__ = ["HadamardResult", "minimise_hadamard"]
@@ -86,9 +86,8 @@ class _Path:
         pairs.fill_diagonal_(share)
         self.pairs = pairs.to(device)
         self.off = ~torch.eye(n, dtype=torch.bool, device=device)
-        upper = torch.triu_indices(n, n, device=device)
-        self.i, self.j = upper[0], upper[1]
-        self.own = self.i == self.j
+        self.index = PairIndex(n, device)
+        self.i, self.j, self.own = self.index.first, self.index.second, self.index.own
         self.equalities = self._equalities()
         self.alpha = torch.zeros(n, dtype=torch.float64, device=device)
         self.n_constraints = 3 * n * (n - 1) // 2 + n * self.psd
@@ -204,31 +203,26 @@ class _Path:
 
     def _system(self) -> tuple[torch.Tensor, torch.Tensor, Solver]:
         """Slope of the loss and a solver of the reduced Newton system."""
-        n, pairs, off = self.n, self.pairs, self.off
+        pairs, off, index = self.pairs, self.off, self.index
         linear, quadratic = self.linear.clone(), torch.zeros_like(pairs)
-        full = torch.zeros(n, n, n, n, dtype=torch.float64, device=self.device)
+        hessian = torch.zeros(index.size, index.size, dtype=torch.float64, device=self.device)
         for term in self.terms:
             b, q = term.first()
             linear, quadratic = linear + b, quadratic + q
-            second = term.second()
+            second = term.second(index)
             if second is not None:
-                full += second
+                hessian += second
         if self.psd:
             self.inverse = torch.linalg.inv(pairs)
             self.inverse = (self.inverse + self.inverse.mT) / 2
             self.scaling = _scaling(pairs, self.dual)
-            full += torch.einsum("ik,jl->ijkl", self.scaling, self.scaling)
-        i, j, own = self.i, self.j, self.own
-        full = full.reshape(n * n, n * n)
-        one, two = i * n + j, j * n + i
-        half = full[one] + torch.where(own, 0.0, 1.0)[:, None] * full[two]
-        hessian = half[:, one] + torch.where(own, 0.0, 1.0)[None] * half[:, two]
+            hessian += index.kronecker(self.scaling)
+        i, j, own = index.first, index.second, index.own
         steep = torch.where(off, self.above / self._room(pairs), 0.0)
         curve = torch.where(off, self.below / pairs, 0.0) + steep + steep.mT
         hessian.diagonal().add_(torch.where(own, 0.0, curve[i, j]))
         # x_i - X_ij couples a pair with the diagonal entries of both channels.
-        at = torch.zeros(n, dtype=torch.long, device=self.device)
-        at[i[own]] = torch.nonzero(own)[:, 0]
+        at = index.of.diagonal()
         hessian[at, at] += steep.sum(1)
         pair = torch.nonzero(~own)[:, 0]
         for first, second in ((i[pair], j[pair]), (j[pair], i[pair])):

@@ -7,12 +7,43 @@ from numpy.typing import NDArray
 from mipprune.relaxation._blocks import as_tensor
 from mipprune.relaxation._removal_root import Root, RootTerm
 
-__all__ = ["FixedTerm", "PairTerm"]
+__all__ = ["FixedTerm", "PairIndex", "PairTerm"]
 
 Floats = NDArray[np.float64]
 
 ENERGY = 0.9
 """Share of Z, by squared norm, whose curvature enters the Newton matrix."""
+
+
+class PairIndex:
+    """Positions of the pairs i <= j in a vector of length N = n (n + 1) / 2.
+
+    Attributes
+    ----------
+    first, second : int64 (N,)
+    own : bool (N,)
+        True on the diagonal.
+    of : int64 (n, n)
+        Position of each pair, either order.
+    """
+
+    def __init__(self, n: int, device: torch.device) -> None:
+        upper = torch.triu_indices(n, n, device=device)
+        self.first, self.second = upper[0], upper[1]
+        self.own = self.first == self.second
+        self.size = int(upper.shape[1])
+        position = torch.arange(self.size, device=device)
+        self.of = torch.zeros(n, n, dtype=torch.long, device=device)
+        self.of[self.first, self.second] = position
+        self.of[self.second, self.first] = position
+
+    def kronecker(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Quadratic form ``tr(V D V D)`` of a symmetric V over the pairs of D, (N, N)."""
+        one, two = matrix[self.first], matrix[self.second]
+        i, j = self.first, self.second
+        result: torch.Tensor = 2 * (one[:, i] * two[:, j] + one[:, j] * two[:, i])
+        weight = torch.where(self.own, 0.5, 1.0).to(matrix.dtype)
+        return result * weight[:, None] * weight
 
 
 class FixedTerm:
@@ -33,7 +64,7 @@ class FixedTerm:
         """b (n,) and Q (n, n)."""
         return self.linear, self.quadratic
 
-    def second(self) -> torch.Tensor | None:
+    def second(self, _: PairIndex) -> torch.Tensor | None:
         """A linear function has no curvature."""
         return None
 
@@ -76,23 +107,29 @@ class PairTerm:
         product = self.inverse * (z @ z.mT)
         return linear, product.reshape(n, g, n, g).sum((1, 3))
 
-    def second(self) -> torch.Tensor:
-        """``tr(T_ij' N_ik T_kl)`` as (n, n, n, n) over (i, j, k, l)."""
+    def second(self, index: PairIndex) -> torch.Tensor:
+        """Second derivatives over the pairs, (N, N).
+
+        Products run in float32: they only shape the Newton step, never a bound.
+        """
         n, g = self.n, self.g
         basis = _leading(self.directions)
-        z = (self.directions @ basis).reshape(n, g, -1)
-        blocks = self.inverse.reshape(n, g, n, g).permute(0, 2, 1, 3)
+        z = (self.directions @ basis).float().reshape(n, g, -1)
+        blocks = self.inverse.float().reshape(n, g, n, g).permute(0, 2, 1, 3)
         t = torch.einsum("ijuv,jvq->ijuq", blocks, z)
-        index = torch.arange(n, device=t.device)
-        t[index, index] -= (self.coefficients @ basis).reshape(n, g, -1)
-        inner = torch.cholesky_inverse(self.factor).reshape(n, g, n, g).permute(0, 2, 1, 3)
-        q = t.shape[-1]
-        flat = t.reshape(n, n, g * q)
-        result = t.new_empty(n, n, n, n)
+        each = torch.arange(n, device=t.device)
+        t[each, each] -= (self.coefficients @ basis).float().reshape(n, g, -1)
+        inner = torch.cholesky_inverse(self.factor).float().reshape(n, g, n, g)
+        inner = inner.permute(0, 2, 1, 3).contiguous()
+        flat = t.reshape(n, n, -1)
+        result = torch.zeros(index.size, index.size, dtype=t.dtype, device=t.device)
         for k in range(n):
-            image = torch.einsum("iuv,lvq->iluq", inner[:, k], t[k]).reshape(n, n, g * q)
-            result[:, :, k, :] = flat @ image.mT
-        return result
+            image = torch.einsum("iuv,lvq->iluq", inner[:, k], t[k]).reshape(n, n, -1)
+            part = flat @ image.mT
+            folded = (part + part.transpose(0, 1))[index.first, index.second]
+            folded[index.own] *= 0.5
+            result[:, index.of[k]] += folded
+        return result.double()
 
     def reduced(self) -> Floats:
         """Z in the rows of the root term."""
