@@ -65,14 +65,14 @@ def figures(report: PruneReport) -> list[tuple[str, str, str]]:
     with matplotlib.rc_context(dict(STYLE)):  # type: ignore[arg-type]
         if report.curves:
             caption = (
-                "Per epoch, all phases in turn; the training loss holds the method's penalty. "
-                "Epochs count the dense reference first."
+                "Per epoch, all phases in turn. The training loss is that of the data alone, "
+                "without the method's penalty."
             )
             found.append(("Training", caption, _svg(_curves(report.curves), "curves")))
         if report.gates is not None and any(report.gates.counts):
             caption = (
                 "Optimal indicator y* of every tied group of channels at the end of training; "
-                "the count is on a logarithmic scale. Good penalties leave little in the middle."
+                "the count is on a logarithmic scale. A gate near 0 is a channel that may go."
             )
             found.append(("Gates", caption, _svg(_gates(report.gates), "gates")))
         if report.widths:
@@ -167,7 +167,7 @@ def _gates(gates: GateHistogram) -> "Figure":
     ticks = [1, 10, 100, 1000, 10000]
     shown = [0, *(tick for tick in ticks if tick <= 2 * max(gates.counts))]
     axis.set_yticks(shown, [f"{tick:,}" for tick in shown])
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 5 * max(gates.counts))
     axis.set_xlim(gates.edges[0], gates.edges[-1])
     axis.minorticks_off()
     axis.grid(visible=False, axis="x")

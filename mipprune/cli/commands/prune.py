@@ -19,7 +19,12 @@ def _method_names() -> Sequence[str]:
 def _configure(parser: Parser) -> None:
     parser.add_argument("--data", metavar="NAME", help="data set, or package.module:factory")
     parser.add_argument("--model", metavar="NAME", help="network, or package.module:factory")
-    parser.add_argument("--method", type=one_of(_method_names, "method"), metavar="NAME")
+    parser.add_argument(
+        "--method",
+        type=one_of(_method_names, "method"),
+        metavar="NAME",
+        help="training method, default spr",
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     _configure_budget(parser)
@@ -28,7 +33,7 @@ def _configure(parser: Parser) -> None:
 
 def _configure_budget(parser: Parser) -> None:
     group = parser.add_argument_group(
-        "budget", "what remains: a percentage such as 40%%, or a number such as 1.2M"
+        "budget", "what remains: a percentage such as 40%, or a number such as 1.2M"
     )
     group.add_argument("--macs", metavar="AMOUNT", help="multiply-accumulates per example")
     group.add_argument("--params", metavar="AMOUNT", help="parameters")
