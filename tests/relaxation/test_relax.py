@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,13 +12,13 @@ from tests.relaxation.instances import brute_force, random_problem
 SPLITS = ("ridge", "eigenvalue", "schur")
 
 
-def small(keep=2, ridge=0.1, **options):
+def small(keep: int = 2) -> ChannelSelection:
     gram = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 1.5]])
     cross = np.array([[1.0, 0.0], [0.5, 0.3], [-0.4, 0.8]])
-    return ChannelSelection(gram, cross, 3.0, [1, 1, 1], keep=keep, ridge=ridge, **options)
+    return ChannelSelection(gram, cross, 3.0, [1, 1, 1], keep=keep, ridge=0.1)
 
 
-def test_hand_case_diagonal_gram():
+def test_hand_case_diagonal_gram() -> None:
     # R = I, D = 0.5 I, c = (1, 0.5): F(y) = 0.625 - y1/2 /(y1+.5) - .125 y2/(y2+.5), y1 + y2 <= 1.
     # dF/dy1 = -.25/(y1+.5)^2 = dF/dy2 = -.0625/(y2+.5)^2, so y1 = 5/6, y2 = 1/6.
     problem = ChannelSelection(np.eye(2), [[1.0], [0.5]], 1.25, [1, 1], keep=1, ridge=0.5)
@@ -28,7 +30,7 @@ def test_hand_case_diagonal_gram():
 
 @pytest.mark.parametrize("variant", ["refit", "scale", "mask"])
 @pytest.mark.parametrize("first", range(0, 60, 20))
-def test_no_bound_above_brute_force(variant, first, tmp_path):
+def test_no_bound_above_brute_force(variant: str, first: int, tmp_path: Path) -> None:
     for seed in range(first, first + 20):
         problem = random_problem(seed, variant)
         optimum = brute_force(problem)
@@ -49,7 +51,7 @@ def test_no_bound_above_brute_force(variant, first, tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_boxes_bound_and_certify(seed, tmp_path):
+def test_boxes_bound_and_certify(seed: int, tmp_path: Path) -> None:
     problem = random_problem(seed, big_m=0.8)
     optimum = brute_force(problem)
     if optimum == np.inf:
@@ -67,7 +69,7 @@ def test_boxes_bound_and_certify(seed, tmp_path):
     assert bounds["perspective-box"] >= max(bounds["perspective"], bounds["big-m"]) - room
 
 
-def test_larger_split_gives_larger_bound():
+def test_larger_split_gives_larger_bound() -> None:
     # Schur and ridge splits are ordered only where D' >= D: here t S_j >= ridge I holds.
     problem = small()
     bounds = [relax(problem, "perspective", split=s, tol=1e-10).bound for s in ("ridge", "schur")]
@@ -76,14 +78,14 @@ def test_larger_split_gives_larger_bound():
     assert bounds[0] <= eigen + 1e-12
 
 
-def test_optimal_split_is_at_least_schur():
+def test_optimal_split_is_at_least_schur() -> None:
     problem = random_problem(0)
     schur = relax(problem, "perspective", split="schur", tol=1e-8)
     best = relax(problem, "perspective", split="optimal", tol=1e-6)
     assert schur.bound - 1e-6 * problem.energy <= best.bound <= brute_force(problem)
 
 
-def test_interrupted_solve_still_certifies(tmp_path):
+def test_interrupted_solve_still_certifies(tmp_path: Path) -> None:
     problem = random_problem(6)
     problem.save(tmp_path / "problem.npz")
     optimum = brute_force(problem)
@@ -95,7 +97,7 @@ def test_interrupted_solve_still_certifies(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(15))
-def test_singular_gram_without_ridge(seed):
+def test_singular_gram_without_ridge(seed: int) -> None:
     problem = random_problem(seed, singular=True)
     optimum = brute_force(problem)
     for split in SPLITS:
@@ -107,7 +109,7 @@ def test_singular_gram_without_ridge(seed):
         assert relaxed.bound <= optimum + 1e-9 * problem.energy
 
 
-def test_ill_conditioned_gram():
+def test_ill_conditioned_gram() -> None:
     rng = np.random.default_rng(5)
     basis, _ = np.linalg.qr(rng.standard_normal((8, 8)))
     gram = (basis * np.logspace(0, -9, 8)) @ basis.T
@@ -121,7 +123,7 @@ def test_ill_conditioned_gram():
         assert relax(problem, "perspective", split=split).bound <= optimum
 
 
-def test_trivial_problems():
+def test_trivial_problems() -> None:
     one = ChannelSelection([[1.0]], [[1.0]], 1.0, [1], keep=1, ridge=0.1)
     assert relax(one).bound == pytest.approx(one.value([True]), rel=1e-9)
     everything = small(keep=3)
@@ -132,7 +134,7 @@ def test_trivial_problems():
     assert relax(zero).bound == pytest.approx(0.0, abs=1e-12)
 
 
-def test_float32_statistics():
+def test_float32_statistics() -> None:
     problem = small()
     term = problem.terms[0]
     single = ChannelSelection(
@@ -146,7 +148,7 @@ def test_float32_statistics():
     assert relax(single, tol=1e-9).bound == pytest.approx(relax(problem, tol=1e-9).bound, rel=1e-6)
 
 
-def test_start_from_a_neighbour_gives_the_same_bound():
+def test_start_from_a_neighbour_gives_the_same_bound() -> None:
     problem = small()
     first = relax(problem, "perspective", tol=1e-10)
     again = relax(problem.with_keep(1), "perspective", tol=1e-10, start=first)
@@ -154,7 +156,7 @@ def test_start_from_a_neighbour_gives_the_same_bound():
     assert again.bound == pytest.approx(cold.bound, rel=1e-8)
 
 
-def test_contradicting_limits_are_proven_infeasible():
+def test_contradicting_limits_are_proven_infeasible() -> None:
     resources = [
         Resource("a", np.ones(3), 1.0),
         Resource("b", np.array([1.0, 1.0, 1.1]), lower=2.5),
@@ -164,7 +166,7 @@ def test_contradicting_limits_are_proven_infeasible():
         relax(problem)
 
 
-def test_wrong_arguments_say_what_fits():
+def test_wrong_arguments_say_what_fits() -> None:
     with pytest.raises(InputError, match="perspective"):
         relax(small(), "magic")
     with pytest.raises(InputError, match="ridge"):
