@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mipprune.problem import ChannelSelection, Term, solve_psd
 
-__all__ = ["Engine", "LossEngine", "QuadraticEngine", "compressed_cross", "engine_for"]
+__all__ = ["Engine", "LossEngine", "QuadraticEngine", "engine_for"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -60,15 +60,6 @@ class Engine(Protocol):
         """
 
 
-def compressed_cross(term: Term) -> Floats:
-    """Right-hand side with at most d columns and the same product ``C C'``."""
-    cross = term.cross
-    if cross.shape[1] <= cross.shape[0]:
-        return cross
-    _, triangle = np.linalg.qr(cross.T)
-    return np.ascontiguousarray(triangle.T, dtype=np.float64)
-
-
 class _Tableau:
     """Sweep tableau of one term."""
 
@@ -77,7 +68,7 @@ class _Tableau:
         self.p, self.g = p, g
         place = np.concatenate([j * g + np.arange(n) for j, n in enumerate(term.group_sizes)])
         place = place.astype(np.intp)
-        cross = compressed_cross(term)
+        cross = term.compressed_cross
         self.gram = np.eye(p * g)
         self.gram[np.ix_(place, place)] = term.damped_gram
         if not _is_regular(term.damped_gram):

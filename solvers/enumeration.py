@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from mipprune.errors import SolverError
 from mipprune.problem import ChannelSelection, Solution, SolutionStatus, Term, Termination
-from mipprune.solvers._engines import compressed_cross
 from mipprune.solvers._limits import Limits
 from mipprune.solvers._monitor import (
     Callback,
@@ -273,7 +272,7 @@ class _Eliminated:
             or [np.zeros(0, dtype=np.int64)]
         ).astype(np.intp)
         gram = term.damped_gram[np.ix_(rows, rows)]
-        cross = compressed_cross(term)[rows]
+        cross = term.compressed_cross[rows]
         self.sizes = term.group_sizes[channels]
         spectrum = np.linalg.eigvalsh(gram) if rows.size else np.ones(1)
         regular = bool(spectrum[0] > REGULAR * spectrum[-1])

@@ -87,8 +87,12 @@ def cross_of(term: Term) -> Floats:
     return term.cross if term.has_box else term.compressed_cross
 
 
-def add_weights(model: pyo.ConcreteModel, problem: ChannelSelection) -> None:
-    """``model.w[t, i, c]`` within the stated bounds, and ``|w| <= M y`` where there are any."""
+def add_weights(
+    model: pyo.ConcreteModel,
+    problem: ChannelSelection,
+    bounds: tuple[Floats, ...] | None = None,
+) -> None:
+    """``model.w[t, i, c]`` within the bounds, and ``|w| <= M y`` for the stated ones."""
     shapes = [cross_of(term).shape for term in problem.terms]
     entries = [(t, i, c) for t, (d, m) in enumerate(shapes) for i in range(d) for c in range(m)]
     model.entries = pyo.Set(initialize=entries, dimen=3)
@@ -98,9 +102,11 @@ def add_weights(model: pyo.ConcreteModel, problem: ChannelSelection) -> None:
         term = problem.terms[t]
         j = int(term.channel_of_row[i])
         limit = float(term.big_m[j])
+        reach = limit if bounds is None else min(limit, float(bounds[t][j]))
+        if np.isfinite(reach):
+            model.w[t, i, c].setlb(-reach)
+            model.w[t, i, c].setub(reach)
         if np.isfinite(limit):
-            model.w[t, i, c].setlb(-limit)
-            model.w[t, i, c].setub(limit)
             model.box.add(model.w[t, i, c] <= limit * model.y[j])
             model.box.add(model.w[t, i, c] >= -limit * model.y[j])
 
@@ -135,7 +141,11 @@ def quadratic_loss(
     return total
 
 
-def add_norms(model: pyo.ConcreteModel, problem: ChannelSelection) -> list[tuple[int, int]]:
+def add_norms(
+    model: pyo.ConcreteModel,
+    problem: ChannelSelection,
+    bounds: tuple[Floats, ...] | None = None,
+) -> list[tuple[int, int]]:
     """``model.s[t, j] >= 0`` for every channel that a term reads; returns the pairs (t, j)."""
     pairs = [
         (t, j)
@@ -144,6 +154,11 @@ def add_norms(model: pyo.ConcreteModel, problem: ChannelSelection) -> list[tuple
         if term.group_sizes[j] > 0
     ]
     model.s = pyo.Var(pairs, domain=pyo.NonNegativeReals)
+    if bounds is not None:
+        for t, j in pairs:
+            term = problem.terms[t]
+            entries = int(term.group_sizes[j]) * cross_of(term).shape[1]
+            model.s[t, j].setub(entries * float(bounds[t][j]) ** 2)
     return pairs
 
 

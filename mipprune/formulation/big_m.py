@@ -56,7 +56,7 @@ def big_m_model(problem: ChannelSelection, incumbent: ArrayLike | None = None) -
     canonical = canonical_refit(problem, "big_m_model")
     bounds = weight_bounds(canonical, incumbent)
     model = limits_model(canonical)
-    add_weights(model, canonical)
+    add_weights(model, canonical, bounds)
     model.switch = pyo.ConstraintList()
     for t, i, c in model.entries:
         term = canonical.terms[t]
@@ -64,8 +64,6 @@ def big_m_model(problem: ChannelSelection, incumbent: ArrayLike | None = None) -
         limit = float(bounds[t][j])
         if np.isfinite(term.big_m[j]) and limit >= term.big_m[j]:
             continue  # the box already switches this weight
-        model.w[t, i, c].setlb(-limit)
-        model.w[t, i, c].setub(limit)
         model.switch.add(model.w[t, i, c] <= limit * model.y[j])
         model.switch.add(model.w[t, i, c] >= -limit * model.y[j])
     grams = [term.damped_gram for term in canonical.terms]

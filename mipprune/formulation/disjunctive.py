@@ -72,15 +72,8 @@ def disjunctive_model(
     bounds = weight_bounds(canonical, incumbent)
     splits = splits_of(canonical, smallest_eigenvalue)
     model = limits_model(canonical)
-    add_weights(model, canonical)
-    pairs = add_norms(model, canonical)
-    for t, i, c in model.entries:
-        limit = float(bounds[t][int(canonical.terms[t].channel_of_row[i])])
-        model.w[t, i, c].setlb(-limit)
-        model.w[t, i, c].setub(limit)
-    for t, j in pairs:
-        entries = int(canonical.terms[t].group_sizes[j]) * cross_of(canonical.terms[t]).shape[1]
-        model.s[t, j].setub(entries * float(bounds[t][j]) ** 2)
+    add_weights(model, canonical, bounds)
+    pairs = add_norms(model, canonical, bounds)
     model.kept = Disjunct(model.channels)
     model.removed = Disjunct(model.channels)
     for j in model.channels:

@@ -24,6 +24,7 @@ programs", Mathematical Programming 106 (2006), section 2.
 """
 
 import pyomo.environ as pyo
+from numpy.typing import ArrayLike
 
 from mipprune.formulation._weights import (
     add_norms,
@@ -35,13 +36,17 @@ from mipprune.formulation._weights import (
     squares,
 )
 from mipprune.formulation.limits import limits_model, prices_expression
+from mipprune.formulation.weight_bounds import weight_bounds
 from mipprune.problem import ChannelSelection
 
 __all__ = ["perspective_cone_model"]
 
 
 def perspective_cone_model(
-    problem: ChannelSelection, *, smallest_eigenvalue: bool = True
+    problem: ChannelSelection,
+    incumbent: ArrayLike | None = None,
+    *,
+    smallest_eigenvalue: bool = True,
 ) -> pyo.ConcreteModel:
     """Build the perspective model.
 
@@ -49,6 +54,9 @@ def perspective_cone_model(
     ----------
     problem : ChannelSelection
         Variants refit and scale, with or without a box.
+    incumbent : bool array (p,), optional
+        Feasible mask; adds valid bounds on w and s, which solvers like but the
+        formulation does not need. See :func:`weight_bounds`.
     smallest_eigenvalue : bool
         Move the smallest eigenvalue of each Gram matrix into D beside the ridge.
 
@@ -65,8 +73,9 @@ def perspective_cone_model(
     canonical = canonical_refit(problem, "perspective_cone_model")
     splits = splits_of(canonical, smallest_eigenvalue)
     model = limits_model(canonical)
-    add_weights(model, canonical)
-    pairs = add_norms(model, canonical)
+    bounds = None if incumbent is None else weight_bounds(canonical, incumbent)
+    add_weights(model, canonical, bounds)
+    pairs = add_norms(model, canonical, bounds)
     model.cone = pyo.ConstraintList()
     for t, j in pairs:
         model.cone.add(squares(model, canonical.terms[t], t, j) <= model.s[t, j] * model.y[j])

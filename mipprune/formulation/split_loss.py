@@ -19,6 +19,7 @@ Solvers
 """
 
 import pyomo.environ as pyo
+from numpy.typing import ArrayLike
 
 from mipprune.formulation._weights import (
     Split,
@@ -31,13 +32,17 @@ from mipprune.formulation._weights import (
     squares,
 )
 from mipprune.formulation.limits import limits_model, prices_expression
+from mipprune.formulation.weight_bounds import weight_bounds
 from mipprune.problem import ChannelSelection
 
 __all__ = ["split_loss_model"]
 
 
 def split_loss_model(
-    problem: ChannelSelection, *, smallest_eigenvalue: bool = True
+    problem: ChannelSelection,
+    incumbent: ArrayLike | None = None,
+    *,
+    smallest_eigenvalue: bool = True,
 ) -> pyo.ConcreteModel:
     """Build the perspective model with a split loss.
 
@@ -47,8 +52,9 @@ def split_loss_model(
     canonical = canonical_refit(problem, "split_loss_model")
     splits = splits_of(canonical, smallest_eigenvalue)
     model = limits_model(canonical)
-    add_weights(model, canonical)
-    pairs = add_norms(model, canonical)
+    bounds = None if incumbent is None else weight_bounds(canonical, incumbent)
+    add_weights(model, canonical, bounds)
+    pairs = add_norms(model, canonical, bounds)
     add_factor(model, canonical, splits)
     model.square = pyo.ConstraintList()
     for t, k in model.q:

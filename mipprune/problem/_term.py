@@ -138,6 +138,18 @@ class Term:
         damped[np.diag_indices(self.n_rows)] += self.ridge[self.channel_of_row]
         return damped
 
+    @cached_property
+    def compressed_cross(self) -> Floats:
+        """At most d columns with the same product ``cross cross'``, float64 (d, <= d).
+
+        Every value of the problem without a box depends on ``cross`` through
+        that product alone.
+        """
+        if self.n_responses <= self.n_rows:
+            return self.cross
+        _, triangle = np.linalg.qr(self.cross.T)
+        return read_only(np.asarray(triangle.T, dtype=np.float64))
+
     @property
     def has_box(self) -> bool:
         return bool(np.any(np.isfinite(self.big_m)))

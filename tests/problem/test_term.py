@@ -113,6 +113,18 @@ def test_scaled_channels_has_the_loss_of_scaled_weights() -> None:
     assert scaled.big_m[1] * np.abs(dense[1:3]).max() == pytest.approx(2.0)
 
 
+def test_compressed_cross_has_the_same_product() -> None:
+    x, y = data(m=9)
+    wide = Term.create(x.T @ x, x.T @ y, (y**2).sum(), [1, 2, 2])
+    assert wide.compressed_cross.shape == (5, 5)
+    expected = wide.cross @ wide.cross.T
+    np.testing.assert_allclose(
+        wide.compressed_cross @ wide.compressed_cross.T, expected, atol=1e-11 * expected.max()
+    )
+    assert term().compressed_cross is not None
+    assert term().compressed_cross.shape == (5, 2)
+
+
 def test_variants_that_need_the_original_weights_say_so() -> None:
     with pytest.raises(InputError, match="original weights"):
         term().scaled_channels()

@@ -12,8 +12,8 @@ RandomProblem = Callable[..., ChannelSelection]
 OURS = ("branch-and-bound", "local-search")
 GENERIC = tuple(name for name in METHODS if name not in (*OURS, "enumerate"))
 
-FAST = range(2000, 2150)
-SLOW = range(2150, 2560)
+FAST = range(2000, 2100)
+SLOW = range(2100, 2560)
 
 
 def check_against(problem: ChannelSelection, best: Solution, found: Solution, gap: float) -> None:
