@@ -52,7 +52,7 @@ _RECIPES: Mapping[str, Recipe] = {
         train=5,
         tune=3,
         training={"warmup_epochs": 0.5, "precision": "bf16"},
-        methods={"spr": {"alpha": 0.1, "strength": 3.0}},
+        methods={"spr": {"alpha": 0.1, "strength": 0.7}},
         networks=_STRIDED,
     ),
     "mnist": Recipe(
@@ -60,7 +60,7 @@ _RECIPES: Mapping[str, Recipe] = {
         train=5,
         tune=3,
         training={"warmup_epochs": 0.5, "precision": "bf16"},
-        methods={"spr": {"alpha": 0.1, "strength": 3.0}},
+        methods={"spr": {"alpha": 0.1, "strength": 0.7}},
         networks=_STRIDED,
     ),
     # As the authors train (papers give 300 + 200 epochs), at half the length; not measured here.
