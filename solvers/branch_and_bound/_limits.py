@@ -13,8 +13,8 @@ Bytes = NDArray[np.int8]
 
 
 @compiled
-def leaf_is_feasible(present: Bytes, first: int, second: int, parts: Integers) -> bool:
-    """Equal counts among the kept channels less two; labels below 0 do not count."""
+def leaf_is_feasible(present: Bytes, first: int, second: int, third: int, parts: Integers) -> bool:
+    """Equal counts among the kept channels less three; labels below 0 do not count."""
     for part in range(parts.shape[0]):
         labels = 0
         for j in range(present.size):
@@ -23,7 +23,7 @@ def leaf_is_feasible(present: Bytes, first: int, second: int, parts: Integers) -
             continue
         counts = np.zeros(labels, dtype=np.int64)
         for j in range(present.size):
-            if parts[part, j] >= 0 and present[j] == 1 and j != first and j != second:
+            if parts[part, j] >= 0 and present[j] == 1 and j not in (first, second, third):
                 counts[parts[part, j]] += 1
         for label in range(1, labels):
             if counts[label] != counts[0]:

@@ -6,6 +6,8 @@ channels, child c removes ``order[c]``, keeps everything behind it and leaves
 what is before it undecided.
 """
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,11 +17,18 @@ from mipprune.solvers.branch_and_bound._blocks import (
     interactions,
 )
 from mipprune.solvers.branch_and_bound._compiled import NOTHING, ZERO, compiled
-from mipprune.solvers.branch_and_bound._leaves import all_kept, one_removal, two_removals
+from mipprune.solvers.branch_and_bound._leaves import (
+    all_kept,
+    few_triples,
+    one_removal,
+    two_removals,
+)
 from mipprune.solvers.branch_and_bound._limits import least_removals, most_removals
 from mipprune.solvers.branch_and_bound._pairwise import child_bounds, tighten
+from mipprune.solvers.branch_and_bound._sets import MOST_FOR_FOUR, set_bounds
 from mipprune.solvers.branch_and_bound._state import (
     COUNT,
+    DONE,
     MONOTONE,
     NEXT,
     NODE_CAP,
@@ -45,6 +54,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 INFINITY = np.inf
+
+FEW_TRIPLES = cast(int, np.int64(4))
+"""Sets of three that are cheaper to price one by one than through a child's matrices."""
 
 
 @compiled
@@ -181,7 +193,28 @@ def _branch(
         two_removals(program, stack, scratch, out, level, n, kept)
         return
     bounds = stack.bounds[level]
-    if low == last:
+    by_sets = low == last and not pure and (low == 3 or (low == 4 and kept <= MOST_FOR_FOUR))
+    if by_sets:
+        least = set_bounds(
+            kept,
+            low,
+            stack.orders[level],
+            stack.delta[level],
+            scratch.q,
+            scratch.price,
+            target,
+            bounds,
+            stack.drops[level],
+            scratch.least[0 : kept + 1],
+            scratch.row,
+        )
+        prune(out, value + least)
+        if low == 3 and high == 3:
+            few_triples(program, stack, scratch, out, level, n, kept, FEW_TRIPLES)
+        for c in range(kept):
+            if bounds[c] == INFINITY:
+                bounds[c] = DONE
+    elif low == last:
         least = child_bounds(
             kept,
             low,
@@ -358,6 +391,8 @@ def search(
             level -= 1
             continue
         stack.counts[level, NEXT] = c + 1
+        if bounds[level, c] >= DONE:
+            continue
         if bounds[level, c] >= cutoff(out):
             prune(out, bounds[level, c])
             continue
@@ -377,7 +412,7 @@ def search(
             for b in range(m):
                 stack.ids[level + 1, b] = stack.ids[level, scratch.chosen[b]]
             gone = stack.ids[level, i]
-            emit(out, stack, level + 1, m, gone, NOTHING, bounds[level, c])
+            emit(out, stack, level + 1, m, gone, NOTHING, NOTHING, bounds[level, c])
             continue
         figures[NODES] += 1
         figures[WORK] += 40.0 * area + 20000.0

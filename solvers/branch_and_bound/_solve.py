@@ -112,7 +112,10 @@ def branch_and_bound(
 
 
 def _explorer(canonical: ChannelSelection) -> Explorer:
-    steps = np.full(canonical.n_channels + 2, SUBGRADIENT_STEPS, dtype=np.int64)
+    steps = np.full(canonical.n_channels + 5, SUBGRADIENT_STEPS, dtype=np.int64)
+    if canonical.variant != "mask":
+        # With three or four removals left all sets are run through instead.
+        steps[3], steps[4] = 0, SUBGRADIENT_STEPS // 3
     if canonical.variant == "mask":
         rounding = 1e-15 * canonical.n_channels * canonical.energy
         return CompiledExplorer(binary_root(canonical, steps), rounding)

@@ -10,6 +10,7 @@ from mipprune.solvers.branch_and_bound._compiled import compiled
 __all__ = [
     "BOX",
     "COUNT",
+    "DONE",
     "KEPT",
     "LEAVES",
     "MONOTONE",
@@ -55,6 +56,9 @@ MONOTONE, BOX, PURE_QUADRATIC = 0, 1, 2
 """Entries of ``Program.flags``."""
 
 INFINITY = np.inf
+
+DONE = 1e300
+"""Bound of a child that has already been settled."""
 
 
 class Program(NamedTuple):
@@ -106,6 +110,8 @@ class Scratch(NamedTuple):
     forced: Floats
     without: Floats
     price: Floats
+    least: Floats
+    row: Floats
     chosen: Integers
 
 
@@ -148,11 +154,13 @@ def make_scratch(n: int, largest: int) -> Scratch:
     return Scratch(
         left=np.empty((n * largest) ** 2),
         right=np.empty((n * largest) ** 2),
-        panel=np.empty((5 * largest, max(n, 1) * largest)),
+        panel=np.empty((6 * largest, max(n, 3) * largest)),
         q=np.empty((n, n)),
         forced=np.empty(n),
         without=np.empty(n),
         price=np.empty(n),
+        least=np.empty(n + 1),
+        row=np.empty(n + 1),
         chosen=np.zeros(n, dtype=np.int64),
     )
 
@@ -195,8 +203,8 @@ def prune(out: Output, bound: float) -> None:
 
 
 @compiled
-def offer(out: Output, stack: Stack, value: float, first: int, second: int) -> None:
-    """Take the kept set ``present`` less two channels as incumbent where it is better."""
+def offer(out: Output, stack: Stack, value: float, first: int, second: int, third: int) -> None:
+    """Take the kept set ``present`` less up to three channels as incumbent where it is better."""
     if value < out.best_value[0] and value < out.shared[0]:
         out.best_value[0] = value
         out.shared[0] = value
@@ -206,13 +214,15 @@ def offer(out: Output, stack: Stack, value: float, first: int, second: int) -> N
             out.best_mask[first] = 0
         if second >= 0:
             out.best_mask[second] = 0
+        if third >= 0:
+            out.best_mask[third] = 0
 
 
 @compiled
 def emit(
-    out: Output, stack: Stack, level: int, n: int, first: int, second: int, bound: float
+    out: Output, stack: Stack, level: int, n: int, first: int, second: int, third: int, bound: float
 ) -> None:
-    """Append an open node: ``present`` less two channels, n undecided ids of a level."""
+    """Append an open node: ``present`` less up to three channels, n undecided ids of a level."""
     count = out.opened_count[0]
     row = out.opened[count]
     for j in range(stack.present.size):
@@ -223,5 +233,7 @@ def emit(
         row[first] = REMOVED
     if second >= 0:
         row[second] = REMOVED
+    if third >= 0:
+        row[third] = REMOVED
     out.opened_bounds[count] = bound
     out.opened_count[0] = count + 1
