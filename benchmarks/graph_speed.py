@@ -122,7 +122,9 @@ def main() -> None:
     channel_groups(chain(3), torch.randn(1, 8))  # imports of the exporter
     cases: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
         "resnet50-224": lambda: (
-            build_model("resnet50", in_channels=3, image_size=224, num_classes=1000),
+            build_model(
+                "resnet50", in_channels=3, image_size=224, num_classes=1000, stem="imagenet"
+            ),
             torch.randn(1, 3, 224, 224),
         ),
         "vit-s-16-12-blocks": lambda: (VisionTransformer(), torch.randn(1, 3, 224, 224)),

@@ -227,7 +227,7 @@ class Labeller:
             changing = varying(f)
             if not changing:
                 if f.numel():
-                    self.freeze(f, f"a single channel at {self.where}")
+                    self.freeze(f, f"all tied to one another by {self.where}")
                 continue
             clash = [g for g in kept if set(varying(g)) & set(changing)]
             if clash:

@@ -28,6 +28,10 @@ _FAILURES = (
 )  # fmt: skip
 
 
+class _MaskedFailsToRun(RemovalError):
+    """The network of full size does not run, so its dtype is at fault and not the removal."""
+
+
 @dataclass(frozen=True)
 class RemovalCheck:
     """Comparison of the smaller network with the masked one.
@@ -152,13 +156,10 @@ def verify_removal(
     generator = generator or torch.Generator().manual_seed(0)
     kept = groups.kept(masks)
     check_fits(model, groups)
-    dtype = _dtype_that_runs(model, example, torch.float64)
-    inputs = [as_dtype(example, dtype), random_like(example, generator, dtype)]
-    reference = _copy_in(model, dtype)
-    zero_axes(reference, groups, kept, frozenset({"consume"}))
-    check = _compare(reference, _copy_in(smaller, dtype), inputs)
-    # Weights that are zero at the start (zero-initialised branches) would hide an error.
-    second = _with_random_weights(reference, groups, kept, inputs[1], generator)
+    try:
+        check, second = _verify_in(torch.float64, model, smaller, groups, kept, example, generator)
+    except _MaskedFailsToRun:
+        check, second = _verify_in(None, model, smaller, groups, kept, example, generator)
     ranked = sorted((check, second), key=lambda c: c.relative_difference / c.tolerance)
     worst = next((c for c in (check, second) if not c.passed), ranked[-1])
     worst = replace(worst, inputs=check.inputs + second.inputs)
@@ -170,28 +171,40 @@ def verify_removal(
     return worst
 
 
-def _dtype_that_runs(model: nn.Module, example: Example, wanted: torch.dtype) -> torch.dtype | None:
-    """``wanted`` if a copy of the model runs in it, else None: the model's own types."""
-    if all(p.dtype == wanted for p in model.parameters()):
-        return None
-    try:
-        with torch.no_grad(), _plain_attention():
-            network, cast = _copy_in(model, wanted), as_dtype(example, wanted)
-            network(*cast.args, **cast.kwargs)
-    except _FAILURES:
-        return None
-    return wanted
+def _verify_in(
+    dtype: torch.dtype | None,
+    model: nn.Module,
+    smaller: nn.Module,
+    groups: ChannelGroups,
+    kept: NDArray[np.bool_],
+    example: Example,
+    generator: torch.Generator,
+) -> tuple[RemovalCheck, RemovalCheck]:
+    """Compare in ``dtype`` (None: as the model is): with its own weights, with random ones."""
+    inputs = [as_dtype(example, dtype), random_like(example, generator, dtype)]
+    reference = _copy_in(model, dtype)
+    zero_axes(reference, groups, kept, frozenset({"consume"}))
+    check = _compare(reference, _copy_in(smaller, dtype), inputs)
+    # Weights that are zero at the start (zero-initialised branches) would hide an error.
+    return check, _with_random_weights(reference, groups, kept, inputs[1], generator)
 
 
 def rehearse(model: nn.Module, groups: ChannelGroups, masks: Masks) -> str | None:
     """Why removal would fail for these masks, tried in float32 on random weights; None if not."""
     assert groups.example is not None
     generator = torch.Generator().manual_seed(0)
-    dtype = _dtype_that_runs(model, groups.example, torch.float32)
-    copied = _copy_in(model, dtype)
-    example = random_like(groups.example, generator, dtype)
+    kept = groups.kept(masks)
+
+    def attempt(dtype: torch.dtype | None) -> RemovalCheck:
+        assert groups.example is not None
+        example = random_like(groups.example, generator, dtype)
+        return _with_random_weights(_copy_in(model, dtype), groups, kept, example, generator)
+
     try:
-        check = _with_random_weights(copied, groups, groups.kept(masks), example, generator)
+        try:
+            check = attempt(torch.float32)
+        except _MaskedFailsToRun:
+            check = attempt(None)
     except RemovalError as error:
         return str(error).split(". ")[0]
     if check.relative_difference <= max(1e-2, check.tolerance):
@@ -312,7 +325,8 @@ def _outputs(network: nn.Module, example: Example, which: str) -> list[Tensor]:
         result = network(*example.args, **example.kwargs)
     except _FAILURES as error:
         first = (str(error).strip().splitlines() or [""])[0]
-        raise RemovalError(
+        failure = _MaskedFailsToRun if which == "masked" else RemovalError
+        raise failure(
             f"the {which} network fails to run: {type(error).__name__}: {first}. A size "
             "written into the forward pass does not follow the removal; keep it as an attribute, "
             "take it from the tensor's shape, or name the layers in `ignore` of channel_groups"
