@@ -1,5 +1,6 @@
 """Training: one loop and the methods that plug into it."""
 
+from mipprune.training.bar import BAR, BARState
 from mipprune.training.baselines import Dense, L1Norm
 from mipprune.training.bounds import measure_big_m
 from mipprune.training.checkpoint import ResumeWarning
@@ -18,14 +19,17 @@ from mipprune.training.rni import RNI
 from mipprune.training.slimming import Slimming
 from mipprune.training.spr import SPR, SPRState
 from mipprune.training.swd import SWD
+from mipprune.training.tapering import Level, Tapering
 from mipprune.training.taylor import Taylor
 
 __all__ = [
+    "BAR",
     "L0",
     "OFFERED",
     "RNI",
     "SPR",
     "SWD",
+    "BARState",
     "Criterion",
     "Dense",
     "Evaluation",
@@ -33,6 +37,7 @@ __all__ = [
     "GroupLasso",
     "L1Norm",
     "L1Uniform",
+    "Level",
     "Method",
     "ParameterGroup",
     "RandomChoice",
@@ -40,6 +45,7 @@ __all__ = [
     "ResumeWarning",
     "SPRState",
     "Slimming",
+    "Tapering",
     "Taylor",
     "TrainConfig",
     "TrainResult",

@@ -43,8 +43,12 @@ class ChannelGates(nn.Module):
     n_classes: int
 
     @abstractmethod
-    def forward(self) -> Tensor:
-        """Gate values in [0, 1], (n_classes,): of this forward pass, or deterministic in eval."""
+    def forward(self, passed: Tensor | None = None) -> Tensor:
+        """Gate values in [0, 1], (n_classes,): of this forward pass, or deterministic in eval.
+
+        ``nn.Sequential`` calls all its children in turn, the gates too: what they are given is
+        passed on.
+        """
 
     @abstractmethod
     def resample(self) -> None:
@@ -65,8 +69,8 @@ class ClampedGates(ChannelGates):
         self.n_classes = n_classes
         self.theta = nn.Parameter(torch.full((n_classes,), float(initial)))
 
-    def forward(self) -> Tensor:
-        return self.theta.clamp(0, 1)
+    def forward(self, passed: Tensor | None = None) -> Tensor:
+        return self.theta.clamp(0, 1) if passed is None else passed
 
     def resample(self) -> None:
         return
@@ -121,7 +125,9 @@ class HardConcreteGates(ChannelGates):
         self.log_alpha = nn.Parameter(initial + spread * start)
         self.register_buffer("noise", torch.zeros(n_classes), persistent=False)
 
-    def forward(self) -> Tensor:
+    def forward(self, passed: Tensor | None = None) -> Tensor:
+        if passed is not None:
+            return passed
         if self.training:
             s = torch.sigmoid((self.noise + self.log_alpha) / self.beta)
         else:
@@ -238,6 +244,11 @@ def _ungate(module: nn.Module, tensor: str) -> None:
     order: tuple[str, ...] = next(
         part.order for part in module.modules() if isinstance(part, _GatedWeight)
     )
+    # Copies of a network share the class that carries the parametrized weight; taking the weight
+    # off that class would take it from all of them.
+    kind = type(module)
+    own = {k: v for k, v in vars(kind).items() if k not in ("__dict__", "__weakref__")}
+    module.__class__ = type(kind.__name__, kind.__bases__, own)
     parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
     if set(order) == set(module._parameters):
         for name in order:

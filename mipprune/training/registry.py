@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mipprune.errors import InputError
+from mipprune.training.bar import BAR
 from mipprune.training.baselines import Dense, L1Norm
 from mipprune.training.geometric_median import GeometricMedian
 from mipprune.training.group_lasso import GroupLasso
@@ -16,6 +17,7 @@ from mipprune.training.rni import RNI
 from mipprune.training.slimming import Slimming
 from mipprune.training.spr import SPR
 from mipprune.training.swd import SWD
+from mipprune.training.tapering import Tapering
 from mipprune.training.taylor import Taylor
 
 __all__ = ["OFFERED", "build_method", "method_class", "method_names"]
@@ -39,6 +41,8 @@ _METHODS: dict[str, type[Method]] = {
     "l1-norm": L1Norm,
     "l0": L0,
     "spr": SPR,
+    "bar": BAR,
+    "tapering": Tapering,
     "rni": RNI,
     "swd": SWD,
     "slimming": Slimming,

@@ -161,6 +161,30 @@ def test_copies_have_gates_of_their_own(net: TinyNet, groups: ChannelGroups) -> 
     assert not torch.allclose(net(image()), before)
 
 
+def test_copies_are_baked_one_by_one(net: TinyNet, groups: ChannelGroups) -> None:
+    attach_gates(net, groups, ClampedGates(10, initial=0.5))
+    twin = copy.deepcopy(net)
+    expected = net.eval()(image())
+    for network in (twin, net):
+        bake_gates(network, groups)
+        torch.testing.assert_close(network.eval()(image()), expected)
+        assert [type(module) for module in network.modules()] == [
+            type(module) for module in TinyNet().modules()
+        ]
+
+
+def test_a_sequential_network_can_have_gates() -> None:
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 2)
+    )
+    groups = channel_groups(net, (image(1),))
+    expected = net(image())
+    attach_gates(net, groups, ClampedGates(4))
+    torch.testing.assert_close(net(image()), expected)
+    bake_gates(net, groups)
+    assert len(net) == 4
+
+
 def test_bad_use_is_refused(net: TinyNet, groups: ChannelGroups) -> None:
     with pytest.raises(InputError, match="9 gates for 10 classes"):
         attach_gates(net, groups, ClampedGates(9))
