@@ -23,9 +23,10 @@ class RunDirectory:
 
         config.json             the settings; their presence makes it a run
         dense/ train/ tune/     checkpoint.pt, metrics.jsonl, result.json
-        remove/                 pruned.pt, masks.json, result.json
+        remove/                 masks.json, result.json
         metrics.jsonl           the epochs of all phases
-        model.pt                the pruned network: specification and weights
+        specification.json      the shape of the pruned network
+        model.pt                its weights (tensors only)
         report.json report.md report.html
     """
 

@@ -1,24 +1,23 @@
 """The phases of a run. Each goes on where it was left, and records that it is done."""
 
-import io
 import time
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mipprune._support.files import atomic_path, write_json
-from mipprune.graph import Masks, remove
+from mipprune._support.files import write_json
+from mipprune.graph import Masks, remove, spec
 from mipprune.graph.budgets import Budgets
 from mipprune.models import load_weights
 from mipprune.pipeline._directory import RunDirectory
 from mipprune.pipeline._recipes import method_options
-from mipprune.pipeline._saved import MASKS_NAME, MODEL_NAME, read_masks
+from mipprune.pipeline._saved import MASKS_NAME, read_masks, save_pruned
 from mipprune.pipeline._task import Task, find_groups, steps_per_epoch
 from mipprune.training import Method, build_method, method_class, train
 from mipprune.training.checkpoint import CHECKPOINT_NAME
@@ -135,18 +134,19 @@ def fine_tune(task: Task, run: RunDirectory, model: nn.Module) -> nn.Module:
     """Phase 4: training of the smaller network, where the method wants it; and its weights."""
     wanted = method_class(task.config.method).needs_fine_tuning and "tune" in task.settings
     if wanted:
-        _fit(task, run, model, "tune", None)
+        _fit(task, run, model, "tune", None, spec(model))
         _record(task, run, "tune", model)
-    # Through memory, so that a failed write is an OSError with its reason.
-    buffer = io.BytesIO()
-    torch.save(model.state_dict(), buffer)
-    with atomic_path(run.path / MODEL_NAME) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    save_pruned(run, model)
     return model
 
 
 def _fit(
-    task: Task, run: RunDirectory, model: nn.Module, phase: str, method: Method | None
+    task: Task,
+    run: RunDirectory,
+    model: nn.Module,
+    phase: str,
+    method: Method | None,
+    specification: Mapping[str, Any] | None = None,
 ) -> None:
     """Train, or go on training, in the folder of the phase; Ctrl-C is raised once all is saved."""
     folder = run.phase(phase)
@@ -156,6 +156,7 @@ def _fit(
         task.data,
         task.settings[phase],
         method=method,
+        specification=specification,
         out=folder,
         resume=(folder / CHECKPOINT_NAME).exists(),
         forward=task.forward,

@@ -1,5 +1,6 @@
 """The pruned network on disk, and back."""
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,23 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
+from mipprune._support.files import atomic_path, write_json
 from mipprune.errors import DataFileError, InputError
-from mipprune.graph import Masks, remove
-from mipprune.models import Dataset, DataSource, load_weights
+from mipprune.graph import Masks, restore, spec
+from mipprune.models import Dataset, DataSource
 from mipprune.pipeline._directory import RunDirectory
 from mipprune.pipeline._task import (
     ModelFactory,
     example_inputs,
-    find_groups,
     load_task_data,
     new_network,
 )
 
-__all__ = ["MASKS_NAME", "MODEL_NAME", "PrunedNetwork", "load_pruned", "read_masks"]
+__all__ = ["MASKS_NAME", "MODEL_NAME", "PrunedNetwork", "load_pruned", "read_masks", "save_pruned"]
 
 MODEL_NAME = "model.pt"
+SPECIFICATION_NAME = "specification.json"
 MASKS_NAME = "masks.json"
 
 
@@ -52,8 +55,9 @@ def load_pruned(
 ) -> PrunedNetwork:
     """Read the pruned network of a finished run.
 
-    The network is built anew as the run's settings say, shrunk by the stored
-    masks, and filled with the stored weights; nothing in the files is executed.
+    The network is built anew as the run's settings say, shrunk as the stored
+    specification says, and filled with the stored weights; nothing in the
+    files is executed.
 
     Parameters
     ----------
@@ -70,17 +74,25 @@ def load_pruned(
         A damaged file.
     """
     run = RunDirectory.open(folder)
-    weights, masks = run.path / MODEL_NAME, read_masks(run)
-    if masks is None or not weights.is_file():
+    weights, specification = run.path / MODEL_NAME, run.path / SPECIFICATION_NAME
+    if not weights.is_file() or not specification.is_file():
         raise InputError(f"the run in {run.path} is not finished; go on with --resume")
     config = run.config
     found = load_task_data(config, data)
     args, kwargs = example_inputs(found)
     network = new_network(config, found, model).cpu()
-    groups = find_groups(network, (args, kwargs), "cpu")
-    smaller = remove(network, groups, masks, verify=False)
-    load_weights(smaller, weights)
+    smaller = restore(network, specification.read_text(encoding="utf-8"), weights)
     return PrunedNetwork(smaller.eval(), args, kwargs)
+
+
+def save_pruned(run: RunDirectory, model: nn.Module) -> None:
+    """Write specification and weights into the folder of a run."""
+    write_json(run.path / SPECIFICATION_NAME, spec(model))
+    # Through memory, so that a failed write is an OSError with its reason.
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    with atomic_path(run.path / MODEL_NAME) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def read_masks(run: RunDirectory) -> Masks | None:

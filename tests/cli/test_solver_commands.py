@@ -133,7 +133,7 @@ def test_masks_of_every_form(file: Path, kind: str, capsys: pytest.CaptureFixtur
         (["solve", "layer.npz", "--option", "foo=1"], "give --method too"),
         (["solve", "layer.npz", "--start", "none.npy"], "there is no mask file"),
         (["certify", "layer.npz", "text.npz"], "holds no mask"),
-        (["certify", "layer.npz", "full.json"], "breaks a limit"),
+        (["certify", "layer.npz", "full.json"], "breaks limits of channels"),
         (["certify", "layer.npz", "short.json"], "shape"),
         (["verify", "none.npz", "--problem", "layer.npz"], "there is no file"),
         (["relax", "layer.npz", "--keep", "3", "--kind", "big-m"], "big"),

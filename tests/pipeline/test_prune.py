@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import nn
 from mipprune.graph import channel_groups, remove
 from mipprune.pipeline import PruneResult, load_pruned
 from mipprune.report import load_report
-from mipprune.training import evaluate
-from tests.pipeline.tiny import tiny_data, tiny_model, tiny_run
+from mipprune.training import evaluate, method_class, method_names
+from tests.pipeline.tiny import small_resnet, tiny_data, tiny_model, tiny_run
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,7 @@ def test_folder_has_what_it_promises(finished: PruneResult) -> None:
         "report.html",
         "report.json",
         "report.md",
+        "specification.json",
         "train/checkpoint.pt",
         "train/metrics.jsonl",
         "train/result.json",
@@ -177,14 +179,40 @@ def test_rounding_of_the_authors(tmp_path: Path) -> None:
     assert 2 <= sizes["loose"] < sizes["strict"] <= 22
 
 
-def test_method_without_training(tmp_path: Path) -> None:
-    result = tiny_run(tmp_path / "run", method="l1-norm", latency_repeats=0)
+QUICK = ("l1-norm", "rni")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in method_names()
+        if name not in ("none", "spr")
+    ],
+)
+def test_every_method_goes_the_whole_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    out = tmp_path / "run"
+    result = tiny_run(out, model=small_resnet, method=method, macs="60%", latency_repeats=0)
+    kind = method_class(method)
     assert [stage.name for stage in result.report.stages] == [
         "dense",
+        *([f"after {method}"] if kind.trains else []),
         "after removal",
-        "after fine-tuning",
+        *(["after fine-tuning"] if kind.needs_fine_tuning else []),
     ]
-    assert result.report.gates is None
+    macs = result.report.size("MACs")
+    assert macs is not None
+    assert macs.asked is not None
+    assert 0.5 * macs.dense < macs.counted <= macs.asked
+    saved = load_pruned(out, model=small_resnet, data=tiny_data())
+    images = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            saved.model(images), result.model.eval()(images), rtol=1e-3, atol=1e-4
+        )
 
 
 def test_removed_channels_are_those_of_the_masks(finished: PruneResult) -> None:

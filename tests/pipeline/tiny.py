@@ -30,6 +30,13 @@ def tiny_model() -> nn.Module:
     )
 
 
+def small_resnet() -> nn.Module:
+    """ResNet-20 of width 4 with batch norms and a padded shortcut."""
+    seed = int(torch.randint(2**31, ()))
+    generator = torch.Generator().manual_seed(seed)
+    return build_model("resnet20", in_channels=1, image_size=8, base_width=4, generator=generator)
+
+
 def tiny_config(**changes: Any) -> PruneConfig:
     """Two epochs, two and one, SPR, half of the MACs."""
     settings: dict[str, Any] = {

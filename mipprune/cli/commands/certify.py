@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from mipprune.cli._certificates import certificate_for, describe
+from mipprune.cli._certificates import describe
 from mipprune.cli._command import Command
 from mipprune.cli._parser import Parser
 from mipprune.cli._problems import add_keep, read_mask, read_problem
@@ -17,8 +17,10 @@ def _configure(parser: Parser) -> None:
 
 
 def _execute(options: Namespace) -> int:
+    from mipprune.relaxation import certify
+
     problem = read_problem(options.problem, options.keep)
-    certificate = certificate_for(problem, read_mask(options.mask), options.time_limit)
+    certificate = certify(problem, read_mask(options.mask), time_limit=options.time_limit)
     print(describe(certificate))
     if options.certificate is not None:
         certificate.save(options.certificate)

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mipprune.cli._certificates import certificate_for, describe
+from mipprune.cli._certificates import describe
 from mipprune.cli._command import Command
 from mipprune.cli._parser import Parser, key_value, one_of
 from mipprune.cli._problems import add_keep, read_mask, read_problem, solution_json
@@ -96,12 +96,13 @@ def _save_certificate(
     """The solver's own proof, or that of the strongest relaxation where it made none."""
     from mipprune.certificate import Certificate
     from mipprune.errors import NoSolutionError
+    from mipprune.relaxation import certify
 
     certificate = solution.certificate
     if not isinstance(certificate, Certificate):
         if solution.mask is None:
             raise NoSolutionError("no mask was found, so there is nothing to certify")
-        certificate = certificate_for(problem, solution.mask, options.time_limit)
+        certificate = certify(problem, solution.mask, time_limit=options.time_limit)
     certificate.save(options.certificate)
     print(f"{'proof':<11}{describe(certificate)}: {options.certificate}")
 
