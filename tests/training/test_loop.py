@@ -333,3 +333,17 @@ def test_both_optimizers_learn(data: Dataset, optimizer: Any) -> None:
     assert found.accuracy > 0.9
     assert found.n_examples == 45
     assert model.training
+
+
+def test_checkpoint_holds_the_specification_and_plain_content(
+    data: Dataset, tmp_path: Path
+) -> None:
+    one = TrainConfig(epochs=1, batch_size=8)
+    widths = {"widths": {"conv1": [0, 2]}}
+    train(TinyNet(), data, one, out=tmp_path, specification=widths, progress=False)
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert content["specification"] == widths
+    assert content["data"] == data.describe()
+    assert content["environment"]["threads"] == torch.get_num_threads()
+    with pytest.raises(InputError, match="specification"):
+        train(TinyNet(), data, one, out=tmp_path, resume=True, progress=False)
