@@ -29,8 +29,10 @@ Floats = NDArray[np.float64]
 RELAXATION_KINDS = ("auto", "big-m", "perspective", "perspective-box", *REMOVAL_KINDS)
 """Kinds that :func:`relax` accepts."""
 
-AFFORDABLE_PAIRS = 72
-"""Channels up to which ``auto`` solves in pair space (a dense p^2/2 system per step)."""
+AFFORDABLE_ROWS = 2600
+"""Rows up to which ``auto`` climbs the pair relaxation (a factorisation per 20 steps)."""
+INVERTED_ROWS = 5000
+"""Rows up to which ``auto`` forms the inverse that the removing side needs."""
 
 
 def relax(
@@ -284,8 +286,11 @@ def _relax_mask(request: Request) -> Relaxation:
 
 
 def _relax_auto(request: Request) -> Relaxation:
-    """The removing side as far as affordable, and the keeping side; the better of both."""
-    affordable = "sdp" if request.problem.n_channels <= AFFORDABLE_PAIRS else "gl"
+    """The better of both sides; the removing side as far as the layer's width allows."""
     keeping = _relax_perspective(request)
-    removing = relax_removal(replace(request, kind=affordable))
+    rows = max(term.n_rows for term in request.canonical.terms)
+    if rows > INVERTED_ROWS:
+        return keeping
+    kind = "sdp" if rows <= AFFORDABLE_ROWS else "gl"
+    removing = relax_removal(replace(request, kind=kind))
     return max(keeping, removing, key=lambda relaxed: relaxed.bound)

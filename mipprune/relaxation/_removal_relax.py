@@ -1,12 +1,13 @@
 """Relaxations of the removing side: Gilmore-Lawler, RLT, Hadamard SDP."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipprune.errors import NoSolutionError
+from mipprune.relaxation._ascent import ascend
 from mipprune.relaxation._hadamard import minimise_hadamard
 from mipprune.relaxation._removal_root import Member, Root
 from mipprune.relaxation._request import Request
@@ -20,6 +21,8 @@ REMOVAL_KINDS = ("gl", "rlt", "sdp")
 
 SCALES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 MAX_MEMBERS = 24
+NEWTON_UP_TO = 40
+"""Undecided channels up to which the pair relaxation is also solved by Newton steps."""
 
 
 @dataclass
@@ -123,25 +126,47 @@ def _improve(family: _Family, request: Request, prices: list[Floats]) -> None:
             return
         done.add(removals)
         for multipliers in prices:
-            fixed = None
-            if request.kind == "rlt":
-                table = np.array([row[at] for row in family.table])
-                fixed = family.members[int(np.argmax(table))].directions
-            result = minimise_hadamard(
+            _improve_count(family, request, at, multipliers)
+        if time.monotonic() > request.deadline:
+            return
+
+
+def _improve_count(family: _Family, request: Request, at: int, multipliers: Floats) -> None:
+    """Add the members that one number of removals gets from the pair relaxation."""
+    root = family.root
+    removals = int(root.counts[at])
+    table = np.array([row[at] for row in family.table])
+    start = family.members[int(np.argmax(table))]
+    results = []
+    if request.kind == "sdp":
+        results.append(
+            ascend(
+                root,
+                removals,
+                start=replace(start, multipliers=multipliers),
+                tolerance=max(0.1 * request.tolerance, 1e-7),
+                deadline=request.deadline,
+                device=request.device,
+            )
+        )
+    if request.kind == "rlt" or root.size <= NEWTON_UP_TO:
+        results.append(
+            minimise_hadamard(
                 root,
                 removals,
                 multipliers=multipliers,
-                fixed=fixed,
+                fixed=start.directions if request.kind == "rlt" else None,
                 tolerance=request.tolerance,
                 deadline=request.deadline,
                 device=request.device,
             )
-            family.add(result.member)
-            family.iterations += result.iterations
-            if result.value < family.value:
-                family.value, family.removed = result.value, result.removed
-        if time.monotonic() > request.deadline:
-            return
+        )
+    for result in results:
+        family.add(result.member)
+        family.iterations += result.iterations
+    last = results[-1]
+    if not family.removed.size or last.value < family.value:
+        family.value, family.removed = last.value, last.removed
 
 
 def _gates(family: _Family) -> Floats:
