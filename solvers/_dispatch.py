@@ -43,6 +43,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "local-search": Method(
             "mipprune.solvers.local_search", "search_locally", Features(proves=False)
         ),
+        "outer-approximation": Method(
+            "mipprune.solvers.outer_approximation", "solve_by_cuts", Features(singular=False)
+        ),
+        "conic": Method("mipprune.solvers.conic", "solve_conic", Features(singular=False)),
     }
 )
 """Every method of :func:`solve` but ``auto``."""

@@ -39,6 +39,8 @@ __all__ = ["PerspectiveCuts"]
 
 Floats = NDArray[np.float64]
 
+NEGLIGIBLE = 1e-9
+
 
 class PerspectiveCuts:
     """The linear model and its growing set of cuts.
@@ -68,9 +70,19 @@ class PerspectiveCuts:
         model.objective = pyo.Objective(expr=model.value)
         model.cuts = pyo.ConstraintList()
 
-    def add(self, weights: list[Floats], tolerance: float = 0.0) -> list[pyo.Constraint]:
-        """Cuts at weights (d_t, m_t) per term, where violated by more than ``tolerance``."""
+    def add(self, weights: list[Floats], tolerance: float | None = None) -> list[pyo.Constraint]:
+        """Cuts at weights (d_t, m_t) per term.
+
+        Parameters
+        ----------
+        weights : list of float64 (d_t, m_t)
+            Any point gives valid cuts. Entries below 1e-9 count as zero.
+        tolerance : float, optional
+            Only for the weights of the model's current solution: leave out the
+            cuts that it violates by no more than this.
+        """
         model, added = self.model, []
+        weights = [np.where(np.abs(w) < NEGLIGIBLE, 0.0, w) for w in weights]
         for t, j in self.pairs:
             term = self.problem.terms[t]
             rows = range(int(term.offsets[j]), int(term.offsets[j + 1]))
@@ -84,6 +96,7 @@ class PerspectiveCuts:
             added.append(model.cuts.add(model.s[t, j] >= slope - norm * model.y[j]))
         for t, split in enumerate(self.splits):
             made = split.factor @ weights[t]
+            made = np.where(np.abs(made) < NEGLIGIBLE, 0.0, made)
             for k, row in enumerate(made):
                 norm = float((row**2).sum())
                 if self._below(model.q[t, k], norm, tolerance):
@@ -94,11 +107,11 @@ class PerspectiveCuts:
         return added
 
     @staticmethod
-    def _below(variable: pyo.Var, level: float, tolerance: float) -> bool:
+    def _below(variable: pyo.Var, level: float, tolerance: float | None) -> bool:
         """Whether a cut at ``level`` is worth adding for the variable's current value."""
         if level <= 0:
             return False
-        return variable.value is None or variable.value < level - tolerance
+        return tolerance is None or variable.value is None or variable.value < level - tolerance
 
     def weights(self) -> list[Floats]:
         """Weights in the current solution of the model."""

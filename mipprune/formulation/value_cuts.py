@@ -42,6 +42,8 @@ Floats = NDArray[np.float64]
 CLOSED = 1e-9
 """Gates below this count as closed when a cut is derived; any choice is valid."""
 
+NEGLIGIBLE = 1e-9
+
 
 @dataclass(frozen=True, eq=False)
 class ValueCut:
@@ -106,9 +108,12 @@ class ValueCuts:
         total = float(self.problem.prices @ gates)
         for t, (term, split) in enumerate(zip(self.problem.terms, self.splits, strict=True)):
             cut = value_cut(term, split, gates)
+            # Solvers drop tiny coefficients: move them to the valid side instead.
+            tiny = np.abs(cut.slopes) < NEGLIGIBLE * max(1.0, abs(cut.constant))
+            constant = cut.constant + float(np.minimum(cut.slopes[tiny], 0.0).sum())
             right = pyo.quicksum(
-                float(slope) * self.model.y[j] for j, slope in enumerate(cut.slopes) if slope != 0
+                float(cut.slopes[j]) * self.model.y[j] for j in np.flatnonzero(~tiny)
             )
-            self.model.cuts.add(self.model.loss[t] >= cut.constant + right)
+            self.model.cuts.add(self.model.loss[t] >= constant + right)
             total += cut.at(gates)
         return total

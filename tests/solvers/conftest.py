@@ -11,11 +11,13 @@ from mipprune.problem import ChannelSelection, Resource, Term
 RandomProblem = Callable[..., ChannelSelection]
 
 
-def _term(generator: np.random.Generator, p: int, max_rows: int, duplicate: bool) -> Term:
+def _term(
+    generator: np.random.Generator, p: int, max_rows: int, duplicate: bool, responses: int
+) -> Term:
     sizes = generator.integers(1, max_rows + 1, p)
     if generator.random() < 0.1:
         sizes[generator.integers(p)] = 0
-    d, m = int(sizes.sum()), int(generator.integers(1, 9))
+    d, m = int(sizes.sum()), int(generator.integers(1, responses + 1))
     n = int(generator.choice([max(d // 2, 1), 2 * d + 4]))
     mixing = np.eye(d) + generator.choice([0.0, 0.2, 0.5]) * generator.normal(size=(d, d))
     x = generator.normal(size=(n, d)) @ mixing
@@ -32,15 +34,20 @@ def _term(generator: np.random.Generator, p: int, max_rows: int, duplicate: bool
 
 
 def random_instance(
-    seed: int, max_channels: int = 12, *, box: bool = False, max_rows: int = 9
+    seed: int,
+    max_channels: int = 12,
+    *,
+    box: bool = False,
+    max_rows: int = 9,
+    max_responses: int = 8,
 ) -> ChannelSelection:
     """A feasible or infeasible instance, fixed by its seed."""
     generator = np.random.default_rng(seed)
     p = int(generator.integers(2, max_channels + 1))
     duplicate = bool(generator.random() < 0.25)
-    terms = [_term(generator, p, max_rows, duplicate)]
+    terms = [_term(generator, p, max_rows, duplicate, max_responses)]
     if generator.random() < 0.25:
-        terms.append(_term(generator, p, max_rows, duplicate).weighted(0.5))
+        terms.append(_term(generator, p, max_rows, duplicate, max_responses).weighted(0.5))
     if box:
         limit = 0.5 * max(np.abs(t.require_dense("box")).max(initial=0.1) for t in terms)
         terms = [

@@ -1,0 +1,110 @@
+"""What the solvers through Pyomo share: scaled problems, first masks, results."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipprune.problem import ChannelSelection, Solution, SolutionStatus, Termination
+from mipprune.solvers._monitor import Monitor
+
+__all__ = ["External", "first_mask", "normalised"]
+
+Bools = NDArray[np.bool_]
+
+MARGIN = 1e-8
+"""Taken off every bound of an external solver, relative to the energy: its tolerances."""
+
+
+def normalised(problem: ChannelSelection) -> tuple[ChannelSelection, float]:
+    """The canonical problem with energy 2 (value of the empty mask 1), and the factor.
+
+    The tolerances of external solvers are absolute.
+    """
+    canonical = problem.canonical()
+    factor = 2.0 / problem.energy if problem.energy > 0 else 1.0
+    scaled = ChannelSelection.from_terms(
+        [term.weighted(factor) for term in canonical.terms],
+        prices=canonical.prices * factor,
+        resources=canonical.resources,
+        variant=canonical.variant,
+        forced_in=canonical.forced_in,
+        forced_out=canonical.forced_out,
+        parts=canonical.parts,
+    )
+    return scaled, factor
+
+
+def first_mask(
+    problem: ChannelSelection, start: Bools | None, monitor: Monitor, seed: int
+) -> tuple[Bools | None, bool]:
+    """Feasible mask to begin with, and whether it is proven that there is none."""
+    from mipprune.solvers.local_search import search_locally
+
+    limit = None if math.isinf(monitor.time_limit) else max(monitor.remaining, 1e-3)
+    found = search_locally(problem, time_limit=limit, start=start, seed=seed, rounds=0)
+    return found.mask, found.status is SolutionStatus.INFEASIBLE
+
+
+class External:
+    """Incumbent, bound and result of a run with an external solver."""
+
+    def __init__(self, problem: ChannelSelection, monitor: Monitor, name: str, gap: float) -> None:
+        self.problem = problem
+        self.monitor = monitor
+        self.name = name
+        self.gap = gap
+        self.version = ""
+        self.mask: Bools | None = None
+        self.value = math.inf
+        self.bound = -math.inf
+        self.nodes = 0
+        self.infeasible = False
+        self.statistics: dict[str, float] = {}
+
+    def offer(self, mask: Bools | None) -> None:
+        """Take a mask where it is feasible and better; its value is recomputed."""
+        if mask is None or not self.problem.is_feasible(mask):
+            return
+        value = self.problem.value(mask)
+        if value < self.value:
+            self.mask, self.value = mask.copy(), value
+
+    def raise_bound(self, bound: float) -> None:
+        """Take a bound of the external solver, less its tolerances; never above the value."""
+        safe = bound - MARGIN * self.problem.energy
+        self.bound = max(self.bound, min(safe, self.value))
+
+    def closed(self) -> bool:
+        """Whether the gap asked for is reached, up to the margin taken off the bound."""
+        if self.mask is None or math.isinf(self.bound):
+            return False
+        floor = 1.5 * MARGIN * self.problem.energy
+        return self.value - self.bound <= max(self.gap * abs(self.value), floor)
+
+    def check(self) -> None:
+        """Clock and callback."""
+        self.monitor.check(self.nodes, self.value, self.bound)
+
+    def solution(self, termination: Termination) -> Solution:
+        """The result; optimal only where our own gap is closed."""
+        status = SolutionStatus.NONE if self.mask is None else SolutionStatus.FEASIBLE
+        if self.infeasible and self.mask is None:
+            status, termination = SolutionStatus.INFEASIBLE, Termination.COMPLETE
+        elif self.closed():
+            status, termination = SolutionStatus.OPTIMAL, Termination.GAP
+        statistics: Mapping[str, float] = self.statistics
+        return Solution.of_mask(
+            self.problem,
+            self.mask,
+            bound=self.bound,
+            status=status,
+            termination=termination,
+            solver=self.name,
+            version=self.version,
+            nodes=self.nodes,
+            seconds=self.monitor.seconds,
+            log=tuple(self.monitor.points),
+            statistics=statistics,
+        )

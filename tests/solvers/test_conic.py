@@ -1,0 +1,91 @@
+"""Mixed-integer cones through Pyomo: optimum, tolerances, licences, stops."""
+
+import builtins
+import importlib.util
+import time
+
+import numpy as np
+import pytest
+
+from mipprune.errors import InputError, MissingExtraError
+from mipprune.problem import ChannelSelection, SolutionStatus, Termination
+from mipprune.solvers import solve
+from mipprune.solvers.conic import solve_conic
+
+
+def layer(p: int, keep: int, damping: float = 0.1) -> ChannelSelection:
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=(6 * p, p)) @ (np.eye(p) + 0.1 * generator.normal(size=(p, p)))
+    y = x @ generator.normal(size=(p, 2))
+    n = len(x)
+    problem = ChannelSelection(x.T @ x / n, x.T @ y / n, (y**2).sum() / n, [1] * p, keep=keep)
+    return problem.with_damping(damping)
+
+
+def test_scip_proves_the_optimum() -> None:
+    problem = layer(8, 4)
+    best = solve(problem, "enumerate")
+    found = solve_conic(problem, gap=1e-5)
+    assert found.status is SolutionStatus.OPTIMAL
+    assert found.solver == "conic (scip)"
+    assert found.version.startswith("pyscipopt")
+    assert found.value == pytest.approx(best.value, rel=1e-9)
+    assert found.bound <= best.value
+    assert found.gap <= 1e-5
+
+
+def test_units_do_not_matter() -> None:
+    problem = layer(6, 3)
+    term = problem.terms[0].weighted(1e8)
+    large = ChannelSelection.from_terms([term], keep=3)
+    found = solve_conic(large, gap=1e-5)
+    assert found.status is SolutionStatus.OPTIMAL
+    assert found.value == pytest.approx(1e8 * solve(problem, "enumerate").value, rel=1e-5)
+
+
+def test_time_limit_keeps_the_incumbent() -> None:
+    began = time.perf_counter()
+    found = solve_conic(layer(40, 20, 0.001), time_limit=2.0)
+    assert time.perf_counter() - began < 3.5
+    assert found.termination is Termination.TIME_LIMIT
+    assert found.mask is not None
+    assert found.bound < found.value
+
+
+def test_a_callback_may_stop_before_the_search() -> None:
+    found = solve_conic(layer(8, 4), callback=lambda _: True)
+    assert found.termination is Termination.CALLBACK
+    assert found.mask is not None
+
+
+def test_unknown_and_missing_solvers_are_named() -> None:
+    with pytest.raises(InputError, match="scip, gurobi"):
+        solve_conic(layer(4, 2), solver="cplex")
+    if importlib.util.find_spec("gurobipy") is None:
+        with pytest.raises(MissingExtraError, match=r"mipprune\[gurobi\]"):
+            solve_conic(layer(4, 2), solver="gurobi")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gurobipy") is None, reason="gurobipy is optional and not installed"
+)
+def test_gurobi_within_its_licence() -> None:
+    problem = layer(6, 3)
+    best = solve(problem, "enumerate")
+    found = solve_conic(problem, solver="gurobi", gap=1e-5)
+    assert found.value == pytest.approx(best.value, rel=1e-5)
+    assert found.bound <= best.value
+
+
+def test_importing_the_dispatcher_loads_no_modelling_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, seen = builtins.__import__, []
+
+    def spy(name: str, *args: object, **kwargs: object) -> object:
+        seen.append(name.split(".")[0])
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(builtins, "__import__", spy)
+    solve(layer(4, 2), "enumerate")
+    assert not {"pyomo", "cvxpy", "pyscipopt"} & set(seen)

@@ -1,0 +1,80 @@
+"""Outer approximation: both kinds of cuts, limits on time, stops."""
+
+import time
+
+import numpy as np
+import pytest
+
+from mipprune.errors import InputError, SolverError
+from mipprune.problem import ChannelSelection, LogPoint, SolutionStatus, Term, Termination
+from mipprune.solvers import solve
+from mipprune.solvers.outer_approximation import solve_by_cuts
+
+
+def layer(
+    p: int, keep: int, *, damping: float = 0.1, rows: int = 1, seed: int = 0, **more: object
+) -> ChannelSelection:
+    generator = np.random.default_rng(seed)
+    d = p * rows
+    x = generator.normal(size=(6 * d, d)) @ (np.eye(d) + 0.1 * generator.normal(size=(d, d)))
+    w = generator.normal(size=(d, 2))
+    y = x @ w
+    n = len(x)
+    term = Term.create(x.T @ x / n, x.T @ y / n, (y**2).sum() / n, [rows] * p, dense=w, **more)  # type: ignore[arg-type]  # forwarded
+    return ChannelSelection.from_terms([term], keep=keep).with_damping(damping)
+
+
+@pytest.mark.parametrize("cuts", ["value", "weights"])
+def test_both_kinds_of_cuts_prove_the_optimum(cuts: str) -> None:
+    problem = layer(9, 4, rows=2)
+    best = solve(problem, "enumerate")
+    found = solve_by_cuts(problem, gap=1e-5, cuts=cuts)
+    assert found.status is SolutionStatus.OPTIMAL
+    assert found.value == pytest.approx(best.value, rel=1e-5)
+    assert found.bound <= best.value
+    assert -np.inf < found.statistics["root_bound"] <= found.bound + 1e-9 * problem.energy
+
+
+def test_a_bad_start_is_improved() -> None:
+    problem = layer(8, 4)
+    best = solve(problem, "enumerate")
+    found = solve_by_cuts(problem, start=np.arange(8) < 4, gap=1e-5)
+    assert found.value == pytest.approx(best.value, rel=1e-5)
+
+
+def test_time_limit_keeps_incumbent_and_bound() -> None:
+    problem = layer(40, 20, damping=0.001, rows=3)
+    began = time.perf_counter()
+    found = solve_by_cuts(problem, time_limit=2.0, cuts="value")
+    assert time.perf_counter() - began < 3.5
+    assert found.termination is Termination.TIME_LIMIT
+    assert found.mask is not None
+    assert 0 < found.bound < found.value
+
+
+def test_callback_and_interruption_stop_it() -> None:
+    problem = layer(12, 6)
+    found = solve_by_cuts(problem, callback=lambda point: np.isfinite(point.value))
+    assert found.termination is Termination.CALLBACK
+    assert found.mask is not None
+
+    def interrupt(point: LogPoint) -> bool:
+        if np.isfinite(point.bound):
+            raise KeyboardInterrupt
+        return False
+
+    found = solve_by_cuts(problem, callback=interrupt)
+    assert found.termination is Termination.INTERRUPTED
+    assert found.mask is not None
+    assert found.bound > -np.inf
+
+
+def test_wrong_options_and_problems_are_refused() -> None:
+    with pytest.raises(InputError, match="cuts"):
+        solve_by_cuts(layer(4, 2), cuts="many")
+    with pytest.raises(InputError, match="box"):
+        solve_by_cuts(layer(4, 2, big_m=1.0), cuts="value")
+    x = np.ones((5, 2))
+    singular = ChannelSelection(x.T @ x, x.T @ x[:, :1], 5.0, [1, 1])
+    with pytest.raises(SolverError, match="singular"):
+        solve(singular, "outer-approximation")
