@@ -49,7 +49,7 @@ def assemble(model: nn.Module, state: Labeller) -> ChannelGroups:
     classes = _Classes(components, number)
     owners = {key: classes.owner(labels) for key, labels in axes.items()}
     owned = {key: owner for key, owner in owners.items() if (owner >= 0).any()}
-    families = _describe(state, runs, owned, partitions)
+    families = _describe(state, runs, owned, partitions, components)
     return ChannelGroups(
         families=families,
         axes=tuple(
@@ -61,6 +61,11 @@ def assemble(model: nn.Module, state: Labeller) -> ChannelGroups:
         frozen=_frozen(state, axes, owners, components),
         attributes=_attributes(model, state, classes, owned),
         aliases=dict(state.traced.aliases),
+        norms={
+            call: owner
+            for call, labels in state.norms.items()
+            if ((owner := classes.owner(labels.numpy())) >= 0).any()
+        },
         example=state.traced.example,
     )
 
@@ -136,6 +141,7 @@ def _describe(
     runs: list[list[int]],
     owned: dict[Key, Owner],
     partitions: list[Partition],
+    components: Components,
 ) -> tuple[Family, ...]:
     family_of = np.repeat(np.arange(len(runs)), [len(run) for run in runs])
     touching: list[list[Key]] = [[] for _ in runs]
@@ -143,6 +149,8 @@ def _describe(
         if key in owned:
             for index in np.unique(family_of[owned[key][owned[key] >= 0]]).tolist():
                 touching[index].append(key)
+    found = [components.of(labels.numpy()) for labels in state.norms.values()]
+    normalised = set(np.concatenate(found).tolist()) if found else set()
     families = []
     start = 0
     used: set[str] = set()
@@ -153,7 +161,8 @@ def _describe(
         name = _unique(producers[0] if producers else "model", used)
         minimum = max([1, *(len(set(p.tolist()) - {FROZEN}) for p in parts)])
         stop = start + len(run)
-        families.append(Family(name, start, stop, producers, consumers, parts, True, minimum))
+        exact = normalised.isdisjoint(run)
+        families.append(Family(name, start, stop, producers, consumers, parts, exact, minimum))
         start = stop
     return tuple(families)
 

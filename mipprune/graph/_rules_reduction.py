@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from mipprune.graph._rules_elementwise import join
 from mipprune.graph.labeller import Arguments, Labeller, labels_in, result_like
-from mipprune.graph.labels import Labels
+from mipprune.graph.labels import Labels, line, varying
 
 __all__ = ["RULES"]
 
@@ -58,7 +58,12 @@ def layer_norm(state: Labeller, node: fx.Node, given: Arguments) -> Any:
     x: Labels = given["input"]
     rank = len(x.shape)
     over = range(rank - len(given["normalized_shape"]), rank)
-    fields = _pinned(state, x, over, "statistics over the channels are taken")
+    whole = [f for f in x.fields if state.prune_normalised and varying(f) == tuple(over)]
+    others = Labels(x.shape, tuple(f for f in x.fields if all(f is not w for w in whole)))
+    fields = whole + _pinned(state, others, over, "statistics over the channels are taken")
+    for f in whole:
+        state.norms[node.meta["norm_call"]] = line(f, rank - 1)
+        state.site(line(f, rank - 1), "normalized_shape")
     operands = [Labels(x.shape, tuple(fields))]
     operands += [t for t in (given["weight"], given.get("bias")) if t is not None]
     result = join(state, operands, x.shape)

@@ -28,8 +28,9 @@ def size_attributes(
     found: dict[tuple[str, str], SizeAttribute] = {}
     explicit, implicit = _split(sites)
     for site in explicit:
-        if _shrinks(own := owner(site.labels[:, 0].numpy())):
-            assert site.attribute is not None
+        assert site.attribute is not None
+        exists = hasattr(model.get_submodule(site.module), site.attribute)
+        if exists and _shrinks(own := owner(site.labels[:, 0].numpy())):
             found.setdefault(
                 (site.module, site.attribute), SizeAttribute(site.module, site.attribute, own)
             )

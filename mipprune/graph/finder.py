@@ -38,6 +38,7 @@ def channel_groups(
     example_kwargs: Mapping[str, Any] | None = None,
     ignore: Iterable[str] = (),
     rules: Mapping[str, Rule] | None = None,
+    prune_normalised: bool = False,
     rehearsal: bool = True,
 ) -> ChannelGroups:
     """Find the channels of a network that can only be removed together.
@@ -59,6 +60,10 @@ def channel_groups(
     rules : mapping, optional
         Operator name -> rule, added to `default_rules`; a rule computes the
         labels of the result of an operator, see ``docs/graph.md``.
+    prune_normalised : bool
+        Whether channels that a layer or RMS norm takes statistics over may go.
+        The statistics are then over fewer channels, so that removal is not
+        zeroing: `Family.removal_is_zeroing` is False for such families.
     rehearsal : bool
         Try one removal of half of all channels on a copy with random weights,
         and freeze the families that do not come through (a size written into
@@ -83,6 +88,7 @@ def channel_groups(
         traced,
         {**default_rules(), **(rules or {})},
         lambda path, size: _integers(model, path, size),
+        prune_normalised=prune_normalised,
     )
     with torch.no_grad():
         state.run()

@@ -172,6 +172,9 @@ class ChannelGroups:
     attributes : tuple of SizeAttribute
     aliases : mapping
         Other name of a tied tensor -> the name used in ``axes``.
+    norms : mapping
+        Number of the call of a layer or RMS norm -> owner of each channel that
+        its statistics are taken over.
     example : Example, optional
         The inputs the network was traced with; removal is checked on them.
 
@@ -188,6 +191,7 @@ class ChannelGroups:
     frozen: tuple[FrozenChannels, ...] = ()
     attributes: tuple[SizeAttribute, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    norms: Mapping[int, Owner] = field(default_factory=dict)
     example: Example | None = None
 
     def __post_init__(self) -> None:

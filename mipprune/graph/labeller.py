@@ -67,7 +67,8 @@ class Labeller:
     consumed: set[tuple[str, int]] = field(default_factory=set)
     order: dict[tuple[str, int], str] = field(default_factory=dict)
     axes: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    not_zeroing: list[Tensor] = field(default_factory=list)
+    prune_normalised: bool = False
+    norms: dict[int, Tensor] = field(default_factory=dict)
     values: dict[fx.Node, Any] = field(default_factory=dict)
     dynamic: set[fx.Node] = field(default_factory=set)
     module: str = ""

@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mipprune.errors import RemovalError
 from mipprune.graph.example import Example, as_dtype, example_of, random_like
 from mipprune.graph.groups import ChannelGroups, Masks
-from mipprune.graph.surgery import check_fits, kept_names, slice_model, zero_axes
+from mipprune.graph.surgery import check_fits, kept_names, kept_positions, slice_model, zero_axes
 
 __all__ = ["RemovalCheck", "mask_model", "rehearse", "remove", "verify_removal"]
 
@@ -184,7 +185,7 @@ def _verify_in(
     inputs = [as_dtype(example, dtype), random_like(example, generator, dtype)]
     reference = _copy_in(model, dtype)
     zero_axes(reference, groups, kept, frozenset({"consume"}))
-    check = _compare(reference, _copy_in(smaller, dtype), inputs)
+    check = _compare(reference, _copy_in(smaller, dtype), inputs, groups, kept)
     # Weights that are zero at the start (zero-initialised branches) would hide an error.
     return check, _with_random_weights(reference, groups, kept, inputs[1], generator)
 
@@ -224,7 +225,7 @@ def _with_random_weights(
     smaller = copy.deepcopy(model)
     slice_model(smaller, groups, kept)
     zero_axes(model, groups, kept, frozenset({"consume"}))
-    return _compare(model, smaller, [example])
+    return _compare(model, smaller, [example], groups, kept)
 
 
 def _copy_in(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
@@ -249,6 +250,43 @@ def _randomise(model: nn.Module, generator: torch.Generator) -> None:
                 module.running_var.copy_(0.5 + uniform)
                 assert module.running_mean is not None
                 module.running_mean.copy_(torch.randn(shape, generator=generator))
+
+
+class _KeptStatistics(TorchFunctionMode):
+    """Layer and RMS norms of the masked network: statistics over kept channels only."""
+
+    def __init__(self, groups: ChannelGroups, kept: NDArray[np.bool_]) -> None:
+        super().__init__()
+        self._index = {call: kept_positions(owner, kept) for call, owner in groups.norms.items()}
+        self._call = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") not in ("layer_norm", "rms_norm"):
+            return func(*args, **(kwargs or {}))
+        index = self._index.get(self._call)
+        self._call += 1
+        if index is None:
+            return func(*args, **(kwargs or {}))
+        return _norm_of_kept(func, index, *args, **(kwargs or {}))
+
+
+def _norm_of_kept(
+    func: Any,
+    index: Tensor,
+    x: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    *rest: Any,
+    **options: Any,
+) -> Tensor:
+    """The norm over the positions ``index`` of the last dimension; zero elsewhere."""
+    index = index.to(x.device)
+    short = [t.index_select(0, index) if isinstance(t, Tensor) else t for t in (weight, *rest)]
+    named = {
+        k: v.index_select(0, index) if isinstance(v, Tensor) else v for k, v in options.items()
+    }
+    part = func(x.index_select(-1, index), (index.numel(),), *short, **named)
+    return torch.zeros_like(x).index_copy(-1, index, part)
 
 
 class _Coarsest(TorchDispatchMode):
@@ -279,12 +317,18 @@ def _plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _compare(reference: nn.Module, smaller: nn.Module, inputs: list[Example]) -> RemovalCheck:
+def _compare(
+    reference: nn.Module,
+    smaller: nn.Module,
+    inputs: list[Example],
+    groups: ChannelGroups,
+    kept: NDArray[np.bool_],
+) -> RemovalCheck:
     worst = 0.0
     watch = _Coarsest()
     for example in inputs:
         with torch.no_grad(), _plain_attention():
-            with watch:
+            with watch, _KeptStatistics(groups, kept) if groups.norms else nullcontext():
                 expected = _outputs(reference, example, "masked")
             found = _outputs(smaller, example, "smaller")
         if len(expected) != len(found):

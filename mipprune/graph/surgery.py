@@ -26,7 +26,11 @@ def axes_of(groups: ChannelGroups) -> dict[str, list[Axis]]:
 
 def positions(axis: Axis, kept: Kept) -> Tensor:
     """Positions of an axis that stay, int64."""
-    owner = axis.owner
+    return kept_positions(axis.owner, kept)
+
+
+def kept_positions(owner: NDArray[np.int64], kept: Kept) -> Tensor:
+    """Positions whose owner stays or that nobody owns, int64."""
     stays = (owner < 0) | kept[np.where(owner < 0, 0, owner)]
     return torch.from_numpy(np.flatnonzero(stays))
 

@@ -93,6 +93,9 @@ def trace(model: nn.Module, example: Example) -> Traced:
                     program = program.run_decompositions({})
     except _FAILURES as error:
         raise TraceError(_explain(model, error, output.getvalue())) from error
+    norms = [n for n in program.graph.nodes if _name(n) in ("aten::layer_norm", "aten::rms_norm")]
+    for index, node in enumerate(norms):
+        node.meta["norm_call"] = index
     program.graph.eliminate_dead_code()
     aliases, overlapping = _shared_storage(model)
     inputs = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs}
@@ -103,6 +106,11 @@ def trace(model: nn.Module, example: Example) -> Traced:
     }
     constants = frozenset(name for name, target in inputs.items() if target and name not in sources)
     return Traced(program.graph, sources, constants, aliases, overlapping, example)
+
+
+def _name(node: torch.fx.Node) -> str:
+    target = node.target
+    return target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
 
 
 def _is_state(program: ExportedProgram, name: str) -> bool:

@@ -92,8 +92,9 @@ def test_pretrained_sentence_encoder() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "resnet18", "resnext50_32x4d", "densenet121", "googlenet", "shufflenet_v2_x1_0", "mnasnet1_0",
-        "mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf", "squeezenet1_1", "vit_b_16",
+        "resnet18", "resnext50_32x4d", "densenet121", "googlenet", "shufflenet_v2_x1_0",
+        "mnasnet1_0", "mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf",
+        "squeezenet1_1", "vit_b_16",
     ],
 )  # fmt: skip
 def test_torchvision(name: str) -> None:

@@ -228,3 +228,11 @@ def test_networks_that_compute_in_bfloat16_are_compared_to_its_precision(
     smaller, _, masks = removed(Net(), torch.randn(3, 8))
     assert smaller.a.out_features == int(masks["a"].sum())
     assert "bfloat16" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_models_on_a_cuda_device() -> None:
+    model, example = network()
+    smaller, groups, masks = removed(model.cuda(), example.cuda())
+    assert all(p.is_cuda for p in smaller.parameters())
+    assert verify_removal(model, smaller, groups, masks).passed
