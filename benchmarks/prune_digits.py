@@ -3,9 +3,13 @@
 python benchmarks/prune_digits.py
 """
 
-from pruning import parse_arguments, study
+import argparse
+
+from pruning import add_arguments, study
 
 CONFIG = {"data": "digits", "model": "resnet20", "method": "spr", "macs": "40%"}
 
 if __name__ == "__main__":
-    study(CONFIG, parse_arguments(__doc__, (0, 1, 2), "prune_digits"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser, (0, 1, 2), "prune_digits")
+    study(CONFIG, parser.parse_args())

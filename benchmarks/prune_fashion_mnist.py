@@ -1,24 +1,43 @@
 """SPR on Fashion-MNIST: ResNet-20 with a stride-2 stem at 50 % of the MACs.
 
-The dense reference gets as many epochs (4) as SPR and fine-tuning together (3 + 1).
-The recipe has 8 and 5 + 3; with fewer steps the penalty has to be stronger.
+The dense reference gets as many epochs as SPR and fine-tuning together. The
+default is the recipe's 8 and 5 + 3; with fewer steps the penalty has to be
+stronger.
 
-python benchmarks/prune_fashion_mnist.py
+    python benchmarks/prune_fashion_mnist.py
+    python benchmarks/prune_fashion_mnist.py --epochs 3 1 --strength 1.5
 """
 
-from pruning import parse_arguments, study
+import argparse
+from typing import Any
 
-CONFIG = {
-    "data": "fashion-mnist",
-    "model": "resnet20",
-    "model_options": {"stem_stride": 2},
-    "method": "spr",
-    "macs": "50%",
-    "method_options": {"strength": 5.0},
-    "dense_epochs": 4,
-    "epochs": 3,
-    "tune_epochs": 1,
-}
+from pruning import add_arguments, study
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser, (0,), "prune_fashion_mnist")
+    parser.add_argument(
+        "--epochs", type=int, nargs=2, default=(5, 3), metavar=("SPR", "TUNE"), help="default 5 3"
+    )
+    parser.add_argument("--strength", type=float, help="of SPR; default: the recipe's")
+    options = parser.parse_args()
+    train, tune = options.epochs
+    config: dict[str, Any] = {
+        "data": "fashion-mnist",
+        "model": "resnet20",
+        "model_options": {"stem_stride": 2},
+        "method": "spr",
+        "macs": "50%",
+        "dense_epochs": train + tune,
+        "epochs": train,
+        "tune_epochs": tune,
+    }
+    if options.strength is not None:
+        config["method_options"] = {"strength": options.strength}
+    study(config, options)
+
 
 if __name__ == "__main__":
-    study(CONFIG, parse_arguments(__doc__, (0,), "prune_fashion_mnist"))
+    main()

@@ -20,15 +20,13 @@ from mipprune.report import PruneReport
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def parse_arguments(description: str, seeds: Sequence[int], name: str) -> argparse.Namespace:
+def add_arguments(parser: argparse.ArgumentParser, seeds: Sequence[int], name: str) -> None:
     """Options that all scripts share."""
-    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
     parser.add_argument("--runs", type=Path, default=Path("runs") / name, help="folder of the runs")
     parser.add_argument("--json", type=Path, default=RESULTS / f"{name}.json")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quiet", action="store_true")
-    return parser.parse_args()
 
 
 def study(config: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
