@@ -64,7 +64,7 @@ def relax_removal(request: Request) -> Relaxation:
     if not root.counts.size:
         raise NoSolutionError("no mask meets all limits; loosen a budget")
     family = _Family(root)
-    prices = _prices(request)
+    prices = _prices(request, root)
     for multipliers in prices:
         _add_single(family, multipliers)
     if request.kind != "gl":
@@ -85,14 +85,13 @@ def relax_removal(request: Request) -> Relaxation:
     )
 
 
-def _prices(request: Request) -> list[Floats]:
+def _prices(request: Request, root: Root) -> list[Floats]:
     """Multipliers of the limits to try: none, and those that balance cost and saving."""
     limits = request.limits
     none = np.zeros(len(limits.limits))
     if limits.is_count or not none.size:
         return [none]
     # At a fractional optimum the knapsack's own price of the single removal costs.
-    root = Root(request.canonical, limits)
     _, costs = root.single_directions()
     scores = np.zeros(request.problem.n_channels)
     scores[root.undecided] = costs

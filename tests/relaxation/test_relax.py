@@ -177,3 +177,19 @@ def test_wrong_arguments_say_what_fits() -> None:
         relax(small(), start=[0.5])
     with pytest.raises(InputError, match="tol"):
         relax(small(), tol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["perspective", "gl", "rlt", "sdp", "auto"])
+def test_five_hundred_instances_of_every_kind(kind: str) -> None:
+    for seed in range(500):
+        variant = ("refit", "scale")[seed % 2]
+        problem = random_problem(1000 + seed, variant, singular=seed % 11 == 0)
+        optimum = brute_force(problem)
+        split = SPLITS[seed % 3]
+        try:
+            relaxed = relax(problem, kind, split=split)
+        except NoSolutionError:
+            assert optimum == np.inf
+            continue
+        assert relaxed.bound <= optimum + 1e-10 * problem.energy
