@@ -20,6 +20,7 @@ from mipprune.graph import (
     ChannelGroups,
     CostTerm,
     channel_groups,
+    count_macs,
     remove,
 )
 from mipprune.models import Forward, move_batch, split_batch
@@ -46,6 +47,7 @@ def compress(
     latency_terms: Iterable[CostTerm] = (),
     out: str | Path | None = None,
     resume: bool = False,
+    groups: ChannelGroups | None = None,
     forward: Forward | None = None,
     log: bool = False,
 ) -> Compressed:
@@ -72,6 +74,9 @@ def compress(
         Folder where every finished step is kept.
     resume : bool
         Go on with the steps kept in ``out``.
+    groups : ChannelGroups, optional
+        Of ``model``; found by :func:`mipprune.channel_groups` from the first batch
+        if not given.
     forward : callable, optional
         ``forward(model, batch)``, replaces the default call.
     log : bool
@@ -94,7 +99,7 @@ def compress(
     settings = CompressOptions() if options is None else options
     budget = Budgets.parse(budgets)
     data = _checked_batches(batches)
-    groups = _groups(model, data)
+    groups = _groups(model, data) if groups is None else groups
     terms = tuple(latency_terms)
     resources = budget.resolve(groups, terms)
     store = CompressStore.open(out, resume, _fingerprint(model, groups, budget, settings))
@@ -118,6 +123,7 @@ def compress(
         widths=widths,
         families=tuple(families),
         agreement=agreement,
+        macs=_counted_macs(smaller, data),
         skipped=calibration.skipped,
         seconds=time.monotonic() - began,
     )
@@ -309,12 +315,25 @@ def _checked_batches(batches: Iterable[Any]) -> Iterable[Any]:
     return batches
 
 
-def _groups(model: nn.Module, batches: Iterable[Any]) -> ChannelGroups:
+def _first_inputs(
+    model: nn.Module, batches: Iterable[Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of the network from the first batch."""
     first = next(iter(batches), None)
     if first is None:
         raise InputError("batches: expected at least one batch, got none")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     args, kwargs, _ = split_batch(move_batch(first, device))
+    return args, kwargs
+
+
+def _counted_macs(model: nn.Module, batches: Iterable[Any]) -> int:
+    args, kwargs = _first_inputs(model, batches)
+    return count_macs(model, args, example_kwargs=kwargs or None)
+
+
+def _groups(model: nn.Module, batches: Iterable[Any]) -> ChannelGroups:
+    args, kwargs = _first_inputs(model, batches)
     groups = channel_groups(model, args, example_kwargs=kwargs or None)
     if not groups.families:
         reasons = "; ".join(sorted({frozen.reason for frozen in groups.frozen}))

@@ -117,6 +117,8 @@ class Compressed:
     families : tuple of FamilyResult
     agreement : Agreement
         With the original network, on the calibration batches.
+    macs : int
+        Counted on the smaller network, per example.
     skipped : mapping
         Families that stay whole because they could not be observed.
     seconds : float
@@ -130,5 +132,6 @@ class Compressed:
     widths: WidthSolution
     families: tuple[FamilyResult, ...]
     agreement: Agreement
+    macs: int
     skipped: Mapping[str, str]
     seconds: float

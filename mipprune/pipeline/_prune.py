@@ -33,7 +33,7 @@ from mipprune.pipeline._task import (
 from mipprune.report import Latency, PruneReport, ReportFiles, load_report, write_report
 from mipprune.training import Criterion, method_class
 
-__all__ = ["PruneResult", "prune"]
+__all__ = ["PruneResult", "make_task", "prune"]
 
 LATENCY_BATCH = 32
 
@@ -117,7 +117,7 @@ def prune(
         RunDirectory.refuse_existing(out)
     else:
         RunDirectory.open(out, config)
-    task = _task(config, model, data, forward, criterion, inputs, progress)
+    task = make_task(config, model, data, forward, criterion, inputs, progress)
     budget = Budgets.parse({**config.limits, "multiple_of": config.multiple_of})
     limits = {}
     if config.limits:
@@ -134,7 +134,7 @@ def prune(
     return PruneResult(final, masks, report, run.path, files)
 
 
-def _task(
+def make_task(
     config: PruneConfig,
     model: ModelFactory | None,
     data: Dataset | DataSource | None,

@@ -1,0 +1,295 @@
+"""A compression by name: network, weights and data set in, a folder with report out."""
+
+import io
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mipprune._support.files import atomic_path, write_json
+from mipprune._support.provenance import provenance
+from mipprune.errors import InputError
+from mipprune.graph import Budgets, CostTerm
+from mipprune.models import batches, load_weights
+from mipprune.pipeline._agreement import Agreement, measure_agreement
+from mipprune.pipeline._compress import compress
+from mipprune.pipeline._compressed import Compressed, CompressOptions
+from mipprune.pipeline._config import PruneConfig
+from mipprune.pipeline._latency import measure_latency
+from mipprune.pipeline._latency_model import LatencyTable
+from mipprune.pipeline._prune import make_task
+from mipprune.pipeline._saved import MASKS_NAME, MODEL_NAME
+from mipprune.pipeline._task import Task
+from mipprune.report import (
+    FamilyWidth,
+    GapEntry,
+    PruneReport,
+    ReportFiles,
+    Size,
+    Stage,
+    write_report,
+)
+from mipprune.training import train
+
+__all__ = ["CompressionRun", "run_compression"]
+
+BATCH = 128
+
+
+@dataclass(frozen=True, eq=False)
+class CompressionRun:
+    """Outcome of :func:`run_compression`.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The smaller network, fine-tuned where that was asked for.
+    compressed : Compressed
+    report : PruneReport
+    files : ReportFiles
+    """
+
+    model: nn.Module
+    compressed: Compressed
+    report: PruneReport
+    files: ReportFiles
+
+
+def run_compression(
+    config: PruneConfig,
+    out: str | Path,
+    *,
+    options: CompressOptions | None = None,
+    samples: int = 1024,
+    latency: str | float | None = None,
+    latency_table: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> CompressionRun:
+    """Compress a trained network on the training images and report on the test images.
+
+    Parameters
+    ----------
+    config : PruneConfig
+        Network, weights, data and budgets; ``tune_epochs`` of fine-tuning follow
+        (0: none). The training method is not used.
+    out : path
+        Folder of the run.
+    options : CompressOptions, optional
+    samples : int
+        Training images, without augmentation, that calibrate.
+    latency : str or float, optional
+        Latency budget in milliseconds per batch, or in percent; needs
+        ``latency_table``, a file of :meth:`LatencyTable.save`.
+    resume : bool
+        Go on with a run in ``out``.
+    progress : bool
+
+    Returns
+    -------
+    CompressionRun
+
+    Raises
+    ------
+    InputError
+        No weights for a network of ours, a latency budget without table, and
+        as :func:`compress`.
+    """
+    if config.weights is None and ":" not in config.model:
+        raise InputError(
+            f"'{config.model}' is newly initialised: give the trained weights (--weights FILE)"
+        )
+    if samples < 1:
+        raise InputError(f"samples: expected at least 1, got {samples}")
+    task = make_task(config, None, None, None, None, None, progress)
+    dense = task.factory()
+    if config.weights is not None:
+        load_weights(dense, config.weights)
+    dense.eval()
+    terms = _latency_terms(task, latency, latency_table)
+    budgets = Budgets.parse(
+        {**config.limits, "latency": latency, "multiple_of": config.multiple_of}
+    )
+    data = list(
+        islice(
+            batches(task.data, "train", BATCH, shuffle=True, augment=False, seed=config.seed),
+            -(-samples // BATCH),
+        )
+    )
+    compressed = compress(
+        dense,
+        data,
+        budgets,
+        options=options,
+        latency_terms=terms,
+        out=out,
+        resume=resume,
+        forward=task.forward,
+        log=progress,
+    )
+    folder = Path(out)
+    stages = [_stage(task, "dense", dense), _stage(task, "after compression", compressed.model)]
+    stages[1] = Stage(stages[1].name, stages[1].validation, stages[1].test, 0, compressed.seconds)
+    _save_masks(folder, compressed)
+    final = compressed.model
+    if config.tune_epochs:
+        final, stage = _fine_tune(task, final, folder)
+        stages.append(stage)
+    _save_model(folder, final)
+    held_out = measure_agreement(
+        final, dense, list(batches(task.data, "test", BATCH, shuffle=False, augment=False))
+    )
+    report = _report(task, config, compressed, stages, dense, final, held_out, samples)
+    files = write_report(report, folder)
+    return CompressionRun(final, compressed, report, files)
+
+
+def _latency_terms(
+    task: Task, latency: str | float | None, table: str | Path | None
+) -> tuple[CostTerm, ...]:
+    if latency is None:
+        return ()
+    if table is None:
+        raise InputError(
+            "a latency budget needs --latency-table FILE, measured by 'mipprune latency'"
+        )
+    return LatencyTable.load(table).terms(task.groups)
+
+
+def _stage(task: Task, name: str, model: nn.Module) -> Stage:
+    began = time.monotonic()
+    scores = {split: task.score(model, split) for split in ("validation", "test")}
+    metric = "accuracy" if scores["test"]["accuracy"] is not None else "loss"
+    return Stage(
+        name,
+        scores["validation"][metric],
+        scores["test"][metric],
+        0,
+        time.monotonic() - began,
+    )
+
+
+def _fine_tune(task: Task, model: nn.Module, folder: Path) -> tuple[nn.Module, Stage]:
+    """Train the smaller network in ``folder/tune``, which resumes by itself."""
+    from mipprune.training.checkpoint import CHECKPOINT_NAME
+
+    place = folder / "tune"
+    place.mkdir(exist_ok=True)
+    began = time.monotonic()
+    result = train(
+        model,
+        task.data,
+        task.settings["tune"],
+        out=place,
+        resume=(place / CHECKPOINT_NAME).exists(),
+        forward=task.forward,
+        criterion=task.criterion,
+        label="fine-tuning",
+        progress=task.progress,
+    )
+    if result.interrupted:
+        raise KeyboardInterrupt
+    stage = _stage(task, "after fine-tuning", model)
+    epochs = task.settings["tune"].epochs
+    done = Stage(stage.name, stage.validation, stage.test, epochs, time.monotonic() - began)
+    return model, done
+
+
+def _save_masks(folder: Path, compressed: Compressed) -> None:
+    plain = {name: mask.astype(int).tolist() for name, mask in compressed.masks.items()}
+    write_json(folder / MASKS_NAME, plain)
+
+
+def _save_model(folder: Path, model: nn.Module) -> None:
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    with atomic_path(folder / MODEL_NAME) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def _report(
+    task: Task,
+    config: PruneConfig,
+    compressed: Compressed,
+    stages: list[Stage],
+    dense: nn.Module,
+    final: nn.Module,
+    held_out: Agreement,
+    samples: int,
+) -> PruneReport:
+    latency = None
+    if config.latency_repeats:
+        batch: Any = next(iter(batches(task.data, "test", 32, shuffle=False, augment=False)))
+        latency = measure_latency(dense, final, batch, repeats=config.latency_repeats)
+    return PruneReport(
+        title=f"{config.model} on {config.data}, compressed without training",
+        settings=_settings(config, compressed, held_out, samples),
+        stages=tuple(stages),
+        sizes=_sizes(compressed, final),
+        widths=tuple(
+            FamilyWidth(family.name, len(family), int(compressed.masks[family.name].sum()))
+            for family in compressed.groups
+            if family.name in compressed.masks
+        ),
+        latency=latency,
+        gaps=_gaps(compressed),
+        provenance=provenance(config.seed),
+        notes=tuple(f"{name} stays whole: {reason}" for name, reason in compressed.skipped.items()),
+    )
+
+
+def _settings(
+    config: PruneConfig, compressed: Compressed, held_out: Agreement, samples: int
+) -> dict[str, str]:
+    settings = {
+        "data": config.data,
+        "model": config.model,
+        "calibration": f"{samples} training images, no labels",
+    }
+    for name, asked, limit, achieved, fraction in compressed.budgets.rows:
+        settings[f"budget {name}"] = (
+            f"asked {asked} (at most {limit:,.6g}), achieved {achieved:,.6g} ({fraction:.2%})"
+        )
+    for where, found in (("calibration", compressed.agreement), ("test", held_out)):
+        same = "" if found.same_top is None else f", same class on {found.same_top:.2%}"
+        settings[f"agreement, {where}"] = f"relative error {found.relative_error:.3g}{same}"
+    return settings
+
+
+def _sizes(compressed: Compressed, final: nn.Module) -> tuple[Size, ...]:
+    from mipprune.graph import count_parameters
+
+    groups = compressed.groups
+    kept = groups.kept(compressed.masks)
+    limits = {name: limit for name, _, limit, _, _ in compressed.budgets.rows}
+    return (
+        Size("MACs", groups.macs(), limits.get("macs"), groups.macs(kept), compressed.macs),
+        Size(
+            "parameters",
+            groups.parameters(),
+            limits.get("params"),
+            groups.parameters(kept),
+            count_parameters(final),
+        ),
+        Size(
+            "channels",
+            groups.n_classes,
+            limits.get("channels"),
+            int(kept.sum()),
+            int(kept.sum()),
+        ),
+    )
+
+
+def _gaps(compressed: Compressed) -> tuple[GapEntry, ...]:
+    widths = compressed.widths
+    entries = [GapEntry("widths", widths.value, widths.bound, widths.gap)]
+    entries.append(GapEntry("widths and masks", widths.value, widths.error_bound, widths.error_gap))
+    entries += [
+        GapEntry(f.name, f.value, f.bound, f.gap) for f in compressed.families if f.after < f.before
+    ]
+    return tuple(entries)
