@@ -52,7 +52,7 @@ def summary(
     config: Mapping[str, Any], seeds: Sequence[int], reports: Sequence[PruneReport]
 ) -> dict[str, Any]:
     """Figures per seed, and mean and standard deviation over the seeds done."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for seed, report in zip(seeds, reports, strict=False):
         rows.append(
             {
