@@ -173,7 +173,7 @@ def test_time_limit_callback_and_interruption_return_the_incumbent() -> None:
     assert found.mask is not None
 
     def stop(point: LogPoint) -> bool:
-        return np.isfinite(point.value)
+        return bool(np.isfinite(point.value))
 
     found = search_locally(problem, callback=stop)
     assert found.termination is Termination.CALLBACK

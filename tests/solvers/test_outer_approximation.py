@@ -26,7 +26,7 @@ def layer(
 
 @pytest.mark.parametrize("cuts", ["value", "weights"])
 def test_both_kinds_of_cuts_prove_the_optimum(cuts: str) -> None:
-    problem = layer(9, 4, rows=2)
+    problem = layer(7, 3, rows=2)
     best = solve(problem, "enumerate")
     found = solve_by_cuts(problem, gap=1e-5, cuts=cuts)
     assert found.status is SolutionStatus.OPTIMAL
