@@ -62,7 +62,7 @@ def train_entry(config: CompareConfig, out: Path, cell: Cell) -> None:
     began = time.monotonic()
     try:
         _trained(config, task, out, cell)
-    except NonFiniteLossError as error:
+    except (BudgetError, NonFiniteLossError) as error:
         _finish(folder, {"error": str(error)})
         return
     records = _records(folder)
