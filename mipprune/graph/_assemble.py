@@ -238,4 +238,6 @@ def _frozen(
 def _attributes(
     model: nn.Module, state: Labeller, classes: _Classes, owned: dict[Key, Owner]
 ) -> tuple[SizeAttribute, ...]:
-    return size_attributes(model, state.sites, classes.owner, owned, state.traced.aliases)
+    return size_attributes(
+        model, state.sites, classes.owner, owned, state.traced.aliases, state.integers_read
+    )

@@ -23,8 +23,13 @@ def size_attributes(
     owner: Callable[[Owner], Owner],
     owned: Mapping[tuple[str, int], Owner],
     aliases: Mapping[str, str],
+    integers_read: Callable[[], set[tuple[str, str]] | None],
 ) -> tuple[SizeAttribute, ...]:
-    """All attributes, those of torch's own modules by their meaning, others by their value."""
+    """All attributes, those of torch's own modules by their meaning, others by their value.
+
+    An attribute that merely has the value of a size is taken only if the
+    forward pass reads it.
+    """
     found: dict[tuple[str, str], SizeAttribute] = {}
     explicit, implicit = _split(sites)
     for site in explicit:
@@ -43,10 +48,15 @@ def size_attributes(
                 found.setdefault(
                     (path, attribute), SizeAttribute(path, attribute, grouped, divisor)
                 )
+    guessed: dict[tuple[str, str], SizeAttribute] = {}
     for site in implicit:
-        _by_value(model, site, owner, found)
-    _own_parameters(model, owned, found)
-    return tuple(found.values())
+        _by_value(model, site, owner, guessed)
+    _own_parameters(model, owned, guessed)
+    guessed = {key: value for key, value in guessed.items() if key not in found}
+    read = integers_read() if guessed else None
+    if read is not None:
+        guessed = {key: value for key, value in guessed.items() if key in read}
+    return (*found.values(), *guessed.values())
 
 
 def _split(sites: Sequence[Site]) -> tuple[list[Site], list[Site]]:

@@ -1,6 +1,7 @@
 """From the labels of a traced network to its channel groups."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from mipprune.errors import InputError
 from mipprune.graph import _rules_contraction, _rules_elementwise, _rules_movement, _rules_reduction
 from mipprune.graph._assemble import assemble
+from mipprune.graph._attributes import integers_read
 from mipprune.graph.example import example_of
 from mipprune.graph.groups import ChannelGroups
 from mipprune.graph.labeller import Labeller, Rule
@@ -88,6 +90,7 @@ def channel_groups(
         traced,
         {**default_rules(), **(rules or {})},
         lambda path, size: _integers(model, path, size),
+        cache(lambda: integers_read(model, traced.example)),
         prune_normalised=prune_normalised,
     )
     with torch.no_grad():
@@ -146,11 +149,16 @@ def _ignored(model: nn.Module, ignore: Iterable[str]) -> set[str]:
     return found
 
 
+# Attributes of these names are never numbers of channels, whatever their value.
+_NO_SIZES = ("stride", "dilation", "kernel_size", "depth", "num_layers", "n_layers", "n_blocks")
+
+
 def _integers(model: nn.Module, path: str, size: int) -> list[str]:
-    """Integer attributes of a module with this value, in the order of definition."""
+    """Integer attributes of a module with this value, those that speak of padding first."""
     module = model.get_submodule(path)
-    return [
+    found = [
         name
         for name, value in vars(module).items()
         if type(value) is int and value == size and not name.startswith("_")
     ]
+    return sorted((n for n in found if n not in _NO_SIZES), key=lambda n: "pad" not in n)

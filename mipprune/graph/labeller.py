@@ -59,6 +59,7 @@ class Labeller:
     traced: Traced
     rules: Mapping[str, "Rule"]
     attributes: Callable[[str, int], list[str]]
+    integers_read: Callable[[], set[tuple[str, str]] | None] = lambda: None
     space: LabelSpace = field(default_factory=LabelSpace)
     rectangles: list[Rectangle] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)

@@ -1,6 +1,7 @@
 """Tied channels of small networks against groups worked out by hand."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from mipprune.errors import InputError, TraceError
 from mipprune.graph import FROZEN, channel_groups, random_masks, remove
+from mipprune.models import build_model
 
 
 class Tied(nn.Module):
@@ -199,3 +201,34 @@ def test_owner_of_kept_input_channels_is_frozen() -> None:
     groups = channel_groups(model, torch.randn(1, 3, 2, 2))
     assert all((a.owner != FROZEN).all() for a in groups.axes)
     assert ("0.weight", 1) not in {(a.tensor, a.dim) for a in groups.axes}
+
+
+def test_numbers_that_only_look_like_sizes_are_left_alone() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heads, self.patience, self.depth = 4, 4, 4
+            self.q, self.k, self.v, self.o = (nn.Linear(12, 12) for _ in range(4))
+
+        def cut(self, x: Tensor) -> Tensor:
+            return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.cut(self.q(x)), self.cut(self.k(x)), self.cut(self.v(x))
+            y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+            out: Tensor = self.o(y)
+            return out
+
+    model: Any = Net()
+    groups = channel_groups(model, torch.randn(2, 5, 12))
+    assert [s.attribute for s in groups.attributes if s.module == ""] == ["heads"]
+    smaller: Any = remove(model, groups, {"q": np.array([True, False, True, True])})
+    assert (smaller.heads, smaller.patience, smaller.depth) == (3, 4, 4)
+
+
+def test_a_stride_with_the_value_of_the_padding_is_no_size() -> None:
+    model = build_model(
+        "resnet20", in_channels=1, image_size=8, num_classes=4, base_width=4, shortcut="A"
+    )
+    groups = channel_groups(model, torch.randn(1, 1, 8, 8))
+    assert {z.reason for z in groups.frozen} == {"an output of the network"}
