@@ -121,6 +121,18 @@ def test_wrong_input(
     assert not Path("new").exists()
 
 
+def test_ctrl_c_before_the_first_file(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(run.parent)
+    monkeypatch.setattr("mipprune.pipeline.prune", interrupted)
+    assert main(_arguments("new")) == 130
+    assert "nothing was trained yet" in capsys.readouterr().err
+
+
 def test_unknown_method_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["prune", "--method", "sprr", "--out", "x"])

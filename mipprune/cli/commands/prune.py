@@ -1,7 +1,10 @@
 """``mipprune prune``: train, prune to a budget, fine-tune, report."""
 
+import shlex
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mipprune.cli._command import Command
@@ -81,8 +84,6 @@ def _execute(options: Namespace) -> int:
     settings = _given(options)
     _set_threads(options.threads)
     if options.resume and not settings:
-        from pathlib import Path
-
         config = load_config(Path(options.out) / "config.json")
     else:
         _require(options)
@@ -90,16 +91,19 @@ def _execute(options: Namespace) -> int:
     try:
         result = prune(config, options.out, resume=options.resume, progress=not options.quiet)
     except KeyboardInterrupt:
-        import sys
-
-        again = f"mipprune prune --out {options.out} --resume"
-        print(f"\ninterrupted; everything is saved, go on with: {again}", file=sys.stderr)
+        print(f"\ninterrupted; {_way_on(options.out)}", file=sys.stderr)
         return EXIT_INTERRUPTED
     print(render_text(result.report))
     print(f"report: {result.files.html or result.files.markdown}")
     if result.files.missing:
         print(f"no HTML report: {result.files.missing}")
     return 0
+
+
+def _way_on(out: str) -> str:
+    if not (Path(out) / "config.json").exists():
+        return "nothing was trained yet"
+    return f"everything is saved, go on with: mipprune prune --out {shlex.quote(out)} --resume"
 
 
 def _given(options: Namespace) -> dict[str, Any]:
