@@ -58,6 +58,7 @@ def constrained_step(
     target: float,
     eta: float,
     lower: Tensor,
+    movable: Tensor,
 ) -> Motion:
     """Move gates in ``[lower, 1]`` so that ``cost(theta) = target`` afterwards.
 
@@ -69,15 +70,16 @@ def constrained_step(
     Parameters
     ----------
     theta, slope, metric, lower : float64 tensors (n,)
-        ``lower`` equals ``theta`` for gates that must not move.
     cost : callable
         Differentiable, increasing in every gate.
     target : float
         R after the step.
     eta : float
+    movable : bool tensor (n,)
+        False for gates that must stay as they are.
     """
     gradient, value = _gradient(cost, theta)
-    movable = (lower < 1) & ((theta > lower) | (slope < 0)) & (gradient > 0) & (metric > 0)
+    movable = movable & (gradient > 0)
     free, mu = movable, 0.0
     for _ in range(_ACTIVE_SETS):
         mu = multiplier(slope[free], gradient[free], metric[free], value - target, eta)
@@ -88,7 +90,8 @@ def constrained_step(
             break
         free = now
     step = torch.where(free, -eta * metric * (slope + mu * gradient), 0.0)
-    moved = torch.minimum(torch.maximum(theta + step, lower), torch.ones_like(theta))
+    bounded = torch.minimum(torch.maximum(theta + step, lower), torch.ones_like(theta))
+    moved = torch.where(movable, bounded, theta)
     if mu > 0:
         moved = _corrected(moved, metric, cost, target, lower, movable)
     return Motion(moved, mu, free)
@@ -109,13 +112,16 @@ def _corrected(
         if abs(excess) <= 1e-9 * abs(target):
             break
         # Gates at 1 were put there by the data; the correction goes to those on their way.
-        inside = movable & (theta > lower) & ((theta < 1) | (excess > 0))
-        moving = inside & (theta < 1) if bool((inside & (theta < 1)).any()) else inside
+        above = movable & (theta > lower) if excess > 0 else movable
+        moving = above & (theta < 1)
+        if excess > 0 and not bool(moving.any()):
+            moving = above
         steep = float((gradient * metric * gradient)[moving].sum())
         if steep <= 0:
             break
         shift = torch.where(moving, metric * gradient * (excess / steep), 0.0)
-        theta = torch.minimum(torch.maximum(theta - shift, lower), torch.ones_like(theta))
+        bounded = torch.minimum(torch.maximum(theta - shift, lower), torch.ones_like(theta))
+        theta = torch.where(moving, bounded, theta)
     return theta
 
 

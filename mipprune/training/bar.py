@@ -227,13 +227,13 @@ class BAR(Method):
     def after_step(self, lr: float) -> None:
         """Move the masks; ``lr`` plays no part."""
         bound, gates = self._bound, self._bound.gates
+        self._step += 1
         if bound.tap.gradient is not None:
             before = bound.opened() > 0
             bound.adam.move(gates.log_alpha, bound.tap.gradient, self.gate_lr)
-            self._step += 1
+            bound.keep_alive()
             if self.project:
                 bound.project(before, self._step / self.total_steps)
-            bound.keep_alive()
 
     def end_epoch(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
         figures = {"bar_open": float((self.gates() > 0).sum())}

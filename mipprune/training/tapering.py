@@ -285,13 +285,17 @@ class Tapering(Method):
         held = torch.from_numpy(strongest(bound.groups, theta.cpu().numpy())).to(theta.device)
         lower = torch.where(held, _HELD, 0.0).to(theta)
         still = closed | ~torch.from_numpy(bound.gated).to(theta.device)
-        lower = torch.where(still, theta, torch.minimum(lower, theta))
+        lower = torch.minimum(lower, theta)
+        if bool(still.all()):
+            return
         typical = float((slope / price).abs()[~still].median())
         # A hill between 1 and 0: few gates are on their way at a time, and they arrive.
         slope = slope - self.polarise * typical * price * (2 * theta - 1)
         eta = self.speed / (100 * max(typical, 1e-30))
         allowed = now.allowed * math.exp(-bound.control.rate)
-        motion = constrained_step(theta, slope, metric, bound.relative_cost, allowed, eta, lower)
+        motion = constrained_step(
+            theta, slope, metric, bound.relative_cost, allowed, eta, lower, ~still
+        )
         now.multiplier = motion.multiplier
         gone = (motion.theta < self.threshold) & ~still & ~held
         now.closed_at[gone.cpu()] = bound.control.step
