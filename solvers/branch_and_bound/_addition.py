@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mipprune.problem import ChannelSelection
 from mipprune.solvers.branch_and_bound._blocks import costs_of_singles, downdate, exact_pair
-from mipprune.solvers.branch_and_bound._compiled import compiled
+from mipprune.solvers.branch_and_bound._compiled import ZERO, compiled
 from mipprune.solvers.branch_and_bound._frontier import Found
 from mipprune.solvers.branch_and_bound._state import KEPT, REMOVED, UNDECIDED, square
 
@@ -70,7 +70,8 @@ def _keep_one(
     n: int,
     i: int,
     chosen: Integers,
-    panel: Floats,
+    flat: Floats,
+    products: Floats,
 ) -> None:
     """Matrices of the channels behind i once i is kept."""
     m = n - i - 1
@@ -94,7 +95,9 @@ def _keep_one(
             square(arena, offsets[level, 3 * t + 2] + i * g * g, g),
             square(arena, at, width),
             square(arena, at + width * width, width),
-            panel,
+            flat,
+            square(products, ZERO, width),
+            square(products, width * width, width),
         )
         at += 2 * width * width + width * g
 
@@ -161,6 +164,11 @@ def price_masks(
     shift = np.zeros(more + 1, dtype=np.int64)
     values = np.zeros(more + 1)
     gains = np.zeros((more + 1, n0))
+    largest = 1
+    for t in range(sizes.size):
+        largest = max(largest, sizes[t])
+    flat = np.empty(7 * n0 * largest * largest)
+    products = np.empty(2 * (n0 * largest) ** 2)
     chosen = np.zeros(n0, dtype=np.int64)
     pair = np.zeros(2, dtype=np.int64)
     path = np.zeros(more + 1, dtype=np.int64)
@@ -212,7 +220,7 @@ def price_masks(
             return -nodes
         cursor[level] = i + 1
         path[level] = shift[level] + i
-        _keep_one(arena, offsets, sizes, level + 0, n, i, chosen, panel)
+        _keep_one(arena, offsets, sizes, level + 0, n, i, chosen, flat, products)
         values[level + 1] = values[level] - gains[level, i] + here[i]
         shift[level + 1] = shift[level] + i + 1
         counts[level + 1] = n - i - 1

@@ -148,13 +148,15 @@ def _panel(
 
 
 @compiled
-def _copy_blocks(
-    source: Floats, row: int, chosen: Integers, first: int, stop: int, g: int, out: Floats
-) -> None:
-    for c in range(first, stop):
-        at = chosen[c] * g
-        for v in range(g):
-            out[c * g + v] = source[row, at + v]
+def _views(flat: Floats, width: int, g: int) -> tuple[Floats, Floats, Floats, Floats]:
+    """Panels of a downdate inside ``flat``, 6 * g * width numbers."""
+    area = g * width
+    return (
+        flat[0:area].reshape(g, width),
+        flat[area : 3 * area].reshape(2 * g, width),
+        flat[3 * area : 4 * area].reshape(width, g),
+        flat[4 * area : 6 * area].reshape(width, 2 * g),
+    )
 
 
 @compiled
@@ -168,22 +170,30 @@ def downdate(
     pivot: Floats,
     new_inverse: Floats,
     new_energy: Floats,
-    work: Floats,
+    flat: Floats,
+    first: Floats,
+    second: Floats,
 ) -> None:
     r"""Matrices of the chosen channels once channel i is removed.
 
     :math:`P' = P - A P_{i\cdot}`, :math:`K' = K - A M^\top - M A^\top` with
     :math:`A = P_{\cdot i} P_{ii}^{-1}`, :math:`M = K_{\cdot i} - A K_{ii} / 2`.
+    The products go through BLAS: twice the arithmetic of the triangles alone,
+    several times faster.
 
     Parameters
     ----------
     chosen : increasing positions of the channels that stay undecided (n of them)
     pivot : float64 (g, g), P_ii^-1
-    work : float64 (4 * g, >= n * g)
+    flat : work space of at least 7 * n * g * g numbers
+    first, second : work space (n * g, n * g)
     """
     width = n * g
-    row_p, row_a = work[0:g], work[g : 2 * g]
-    row_m = work[2 * g : 3 * g]
+    if width == 0:
+        return
+    row_p, rows, column_a, columns = _views(flat, width, g)
+    row_m, row_a = rows[0:g], rows[g : 2 * g]
+    half = flat[6 * g * width : 7 * g * width].reshape(g, width)
     _panel(inverse, i, chosen, n, g, True, row_p)
     _panel(energy, i, chosen, n, g, False, row_m)
     _apply_rows(pivot, row_p, ZERO, g, ZERO, width, row_a)
@@ -191,72 +201,42 @@ def downdate(
     for u in range(g):
         for v in range(g):
             corner[u, v] = -0.5 * energy[i * g + u, i * g + v]
-    half = work[3 * g : 4 * g]
     _apply_rows(corner, row_a, ZERO, g, ZERO, width, half)
     for u in range(g):
         for c in range(width):
             row_m[u, c] += half[u, c]
+            column_a[c, u] = row_a[u, c]
+            columns[c, u] = row_a[u, c]
+            columns[c, g + u] = row_m[u, c]
+    np.dot(column_a, row_p, first)
+    np.dot(columns, rows, second)
     for a in range(n):
         for u in range(g):
             row = a * g + u
             source = chosen[a] * g + u
-            stop = (a + 1) * g
-            _copy_blocks(inverse, source, chosen, ZERO, a + 1, g, new_inverse[row])
-            _subtract_one(new_inverse[row], ZERO, stop, row_a, row_p, row, g)
-            first = a * g
-            _copy_blocks(energy, source, chosen, a, n, g, new_energy[row])
-            _subtract_two(new_energy[row], first, width, row_a, row_m, row, g)
+            _subtract(inverse, source, chosen, ZERO, a + 1, g, first[row], new_inverse[row])
+            _subtract(energy, source, chosen, a, n, g, second[row], new_energy[row])
 
 
 @compiled
-def _subtract_one(
-    target: Floats, first: int, stop: int, left: Floats, right: Floats, row: int, g: int
+def _subtract(
+    source: Floats,
+    row: int,
+    chosen: Integers,
+    first: int,
+    stop: int,
+    g: int,
+    product: Floats,
+    out: Floats,
 ) -> None:
-    out = target[first:stop]
-    k = 0
-    while k + 2 < g:
-        x, y, z = left[k, row], left[k + 1, row], left[k + 2, row]
-        row0 = right[k, first:stop]
-        row1 = right[k + 1, first:stop]
-        row2 = right[k + 2, first:stop]
-        for c in range(stop - first):
-            out[c] -= x * row0[c] + y * row1[c] + z * row2[c]
-        k += 3
-    while k < g:
-        x = left[k, row]
-        row0 = right[k, first:stop]
-        for c in range(stop - first):
-            out[c] -= x * row0[c]
-        k += 1
-
-
-@compiled
-def _subtract_two(
-    target: Floats, first: int, stop: int, left: Floats, right: Floats, row: int, g: int
-) -> None:
-    out = target[first:stop]
-    k = 0
-    while k + 2 < g:
-        x, y, z = left[k, row], left[k + 1, row], left[k + 2, row]
-        e, f, h = right[k, row], right[k + 1, row], right[k + 2, row]
-        right0 = right[k, first:stop]
-        right1 = right[k + 1, first:stop]
-        right2 = right[k + 2, first:stop]
-        left0 = left[k, first:stop]
-        left1 = left[k + 1, first:stop]
-        left2 = left[k + 2, first:stop]
-        for c in range(stop - first):
-            out[c] -= (x * right0[c] + y * right1[c] + z * right2[c]) + (
-                e * left0[c] + f * left1[c] + h * left2[c]
-            )
-        k += 3
-    while k < g:
-        x, e = left[k, row], right[k, row]
-        right0 = right[k, first:stop]
-        left0 = left[k, first:stop]
-        for c in range(stop - first):
-            out[c] -= x * right0[c] + e * left0[c]
-        k += 1
+    """``out = source[row]`` at the chosen channels first..stop, less the product."""
+    line = source[row]
+    for c in range(first, stop):
+        # Slices: an index that may be negative would keep the loop from being vectorised.
+        at = chosen[c] * g
+        x, y, z = line[at : at + g], product[c * g : c * g + g], out[c * g : c * g + g]
+        for v in range(g):
+            z[v] = x[v] - y[v]
 
 
 @compiled

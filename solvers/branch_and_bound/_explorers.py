@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Bytes = NDArray[np.int8]
 
-FIRST_BUDGET = 3e7
+FIRST_BUDGET = 5e7
 SLICE_BUDGET = 1.5e9
 ARENA_LIMIT = 1 << 27
 """Doubles of work space per thread (1 GiB, touched only where used)."""

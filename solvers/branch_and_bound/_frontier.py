@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from mipprune.problem import ChannelSelection, LogPoint, Termination
 from mipprune.solvers.branch_and_bound._state import KEPT, UNDECIDED
@@ -56,6 +58,13 @@ class Found:
     leaves: int = 0
     work: float = 0.0
     margin: float = 0.0
+
+
+@cache
+def _blas() -> Any:
+    """The loaded linear algebra libraries; found once, as that takes milliseconds."""
+    controller: Any = ThreadpoolController
+    return controller()
 
 
 class Explorer(Protocol):
@@ -145,7 +154,11 @@ class Frontier:
     def run(self) -> Termination:
         """Search until the frontier is empty or a limit says stop."""
         reason: Termination | None = None
-        with ThreadPoolExecutor(max_workers=self.limits.threads) as pool:
+        # Small matrices on several search threads: threads inside BLAS only wait.
+        with (
+            _blas().limit(limits=1, user_api="blas"),
+            ThreadPoolExecutor(max_workers=self.limits.threads) as pool,
+        ):
             try:
                 while reason is None:
                     self._dispatch(pool)

@@ -321,7 +321,9 @@ def _descend(program: Program, stack: Stack, scratch: Scratch, level: int, i: in
             square(arena, pivot, g),
             square(arena, at, width),
             square(arena, at + width * width, width),
-            scratch.panel,
+            scratch.flat,
+            square(scratch.left, ZERO, width),
+            square(scratch.right, ZERO, width),
         )
         at += 2 * width * width
         stack.offsets[below, 3 * t + 2] = at

@@ -106,6 +106,7 @@ class Scratch(NamedTuple):
     left: Floats
     right: Floats
     panel: Floats
+    flat: Floats
     q: Floats
     forced: Floats
     without: Floats
@@ -155,6 +156,7 @@ def make_scratch(n: int, largest: int) -> Scratch:
         left=np.empty((n * largest) ** 2),
         right=np.empty((n * largest) ** 2),
         panel=np.empty((6 * largest, max(n, 3) * largest)),
+        flat=np.empty(7 * max(n, 1) * largest * largest),
         q=np.empty((n, n)),
         forced=np.empty(n),
         without=np.empty(n),
