@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipprune.problem import ChannelSelection, Solution, SolutionStatus, Termination
-from mipprune.solvers._monitor import Monitor
+from mipprune.solvers._monitor import Monitor, SearchStopped
 
 __all__ = ["External", "first_mask", "normalised"]
 
@@ -15,6 +15,9 @@ Bools = NDArray[np.bool_]
 
 MARGIN = 1e-8
 """Taken off every bound of an external solver, relative to the energy: its tolerances."""
+
+SECONDS_PER_ENTRY = 1e-5
+"""Time to write one coefficient of a Pyomo model, generously."""
 
 
 def normalised(problem: ChannelSelection) -> tuple[ChannelSelection, float]:
@@ -75,6 +78,15 @@ class External:
         """Take a bound of the external solver, less its tolerances; never above the value."""
         safe = bound - MARGIN * self.problem.energy
         self.bound = max(self.bound, min(safe, self.value))
+
+    def afford(self, scaled: ChannelSelection) -> None:
+        """Stop now where writing the model with all weights would outlast the limit.
+
+        The factor of each term appears once per response.
+        """
+        entries = sum(t.n_rows**2 * min(t.n_responses, t.n_rows) for t in scaled.terms)
+        if entries * SECONDS_PER_ENTRY > self.monitor.remaining:
+            raise SearchStopped(Termination.TIME_LIMIT)
 
     def closed(self) -> bool:
         """Whether the gap asked for is reached, up to the margin taken off the bound."""

@@ -104,6 +104,7 @@ def _run(state: External, interface: Any, solver: str, seed: int) -> Termination
     if scaled.variant == "mask":
         model = binary_quadratic_model(scaled)
     else:
+        state.afford(scaled)
         model = split_loss_model(scaled, state.mask)
         _switch(model, scaled)
     size = sum(1 for _ in model.component_data_objects(ctype=pyo.Var))

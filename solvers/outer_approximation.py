@@ -183,7 +183,7 @@ class _Exact:
 
 def _run(state: External, cuts: str, seed: int) -> Termination:
     scaled, factor = normalised(state.problem)
-    master = _master(scaled, cuts, state.mask)
+    master = _master(state, scaled, cuts)
     solver = Highs()
     solver.config.load_solution = False
     solver.config.stream_solver = False
@@ -202,12 +202,14 @@ def _run(state: External, cuts: str, seed: int) -> Termination:
     return _integer_rounds(state, master, solver, factor)
 
 
-def _master(problem: ChannelSelection, cuts: str, incumbent: Bools | None) -> _Master:
+def _master(state: External, problem: ChannelSelection, cuts: str) -> _Master:
+    incumbent = state.mask
     if problem.variant == "mask":
         return _Exact(problem)
     weights = sum(cross_of(term).size for term in problem.terms)
     wanted = problem.has_box or cuts == "weights" or (cuts == "auto" and weights <= MAX_WEIGHTS)
     if wanted and incumbent is not None:
+        state.afford(problem)
         return _WeightMaster(problem, incumbent)
     return _ValueMaster(problem)
 

@@ -52,6 +52,19 @@ def test_time_limit_keeps_the_incumbent() -> None:
     assert found.bound < found.value
 
 
+def test_a_model_that_takes_too_long_to_write_is_not_begun() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(400, 200))
+    y = x @ generator.normal(size=(200, 60))
+    gram, cross = x.T @ x / 400, x.T @ y / 400
+    wide = ChannelSelection(gram, cross, (y**2).sum() / 400, [10] * 20, keep=10)
+    began = time.perf_counter()
+    found = solve_conic(wide.with_damping(0.1), time_limit=3.0)
+    assert time.perf_counter() - began < 4.0
+    assert found.termination is Termination.TIME_LIMIT
+    assert found.mask is not None
+
+
 def test_a_callback_may_stop_before_the_search() -> None:
     found = solve_conic(layer(8, 4), callback=lambda _: True)
     assert found.termination is Termination.CALLBACK

@@ -1,0 +1,46 @@
+"""The side-by-side benchmark runs, tiny, and its summary counts time-outs as lower limits."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench", ROOT / "benchmarks" / "solvers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_method_measures_the_same_optimum(benchmark: ModuleType) -> None:
+    problem = benchmark.autoregressive(6, 0.5, 0.1)
+    rows = [benchmark.measure(problem, m, 20.0, 1e-4) for m in benchmark.applicable(problem)]
+    assert len(rows) == len(benchmark.METHODS)
+    assert all(row["closed"] for row in rows)
+    values = [row["value"] for row in rows]
+    assert max(values) <= min(values) * (1 + 1e-4)
+
+
+def test_instances_are_fixed(benchmark: ModuleType) -> None:
+    first, again = (dict(benchmark.instances(None, (6,))) for _ in range(2))
+    assert len(first) == 4
+    assert {k: p.content_hash for k, p in first.items()} == {
+        k: p.content_hash for k, p in again.items()
+    }
+
+
+def test_a_time_out_makes_the_mean_a_lower_limit(benchmark: ModuleType) -> None:
+    rows = [
+        {"instance": "ar1 a", "method": "branch-and-bound", "seconds": 0.1, "closed": True},
+        {"instance": "ar1 a", "method": "conic", "seconds": 10.0, "closed": False},
+    ]
+    table = benchmark.summary(rows)
+    assert [line["lower_limit"] for line in table] == [False, True]
+    assert table[1]["times_ours"] == pytest.approx(100.0)
