@@ -17,11 +17,12 @@ _BRAKE = 5.0
 class RateControl:
     """Relative rate rho under control of the loss's moving average.
 
-        rho <- rho * exp( reaction * clip( (L0 + allowance - L) / allowance, -1, 1 ) )
+        rho <- rho * exp( reaction * clip( 2 (L0 + allowance / 2 - L) / allowance, -1, 1 ) )
 
-    with five times the reaction where the loss exceeds the allowance. It starts at
-    ``log(1 / lowest) / (steps until arrival)`` and stays between a hundredth of that
-    and twice that.
+    It grows up to half of the allowance and shrinks above, five times as fast;
+    tapering pauses where all of it is used. It starts at
+    ``log(1 / lowest) / (steps until arrival)`` and stays between a hundredth of
+    that and twice that.
 
     Attributes
     ----------
@@ -91,14 +92,16 @@ class RateControl:
         """
         if self.step <= self.observe:
             return False
-        slack = max(-1.0, min(1.0, (self.limit - self.average) / self.allowance))
+        half = self.allowance / 2
+        slack = max(-1.0, min(1.0, (self.reference + half - self.average) / half))
         reaction = self.reaction * (1.0 if slack >= 0 else _BRAKE)
         rate = self.rate * math.exp(reaction * slack)
         self.rate = min(max(rate, _SLOWEST * self.first), _FASTEST * self.first)
         if self.binding and allowed > self.lowest:
             left = max(1.0, self.arrive * self.total_steps - self.step)
             self.rate = max(self.rate, math.log(allowed / self.lowest) / left)
-        return True
+            return True
+        return self.average <= self.limit
 
     def state_dict(self) -> dict[str, Any]:
         names = ("step", "rate", "average", "reference", "seen")

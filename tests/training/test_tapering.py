@@ -120,20 +120,26 @@ def test_rate_follows_the_loss_and_the_deadline() -> None:
     assert free.reference == pytest.approx(2.0)
     assert free.limit == pytest.approx(2.1)
     assert free.tapering(1.0)
-    # exp(.02): the loss is a whole allowance below its limit.
+    # exp(.02): nothing of the allowance is used.
     assert free.rate == pytest.approx(free.first * math.exp(0.02))
+    # Half of the allowance used: neither faster nor slower; beyond all of it: a pause.
+    free.average, rate = 2.05, free.rate
+    assert free.tapering(0.9)
+    assert free.rate == pytest.approx(rate)
     for _ in range(100):
         free.see(3.0)
-        assert free.tapering(0.9)
+        free.tapering(0.9)
+    assert not free.tapering(0.9)
     assert free.rate == pytest.approx(0.01 * free.first)
     for _ in range(500):
         free.see(1.0)
         free.tapering(0.8)
+    assert free.tapering(0.8)
     assert free.rate == pytest.approx(2 * free.first)
     bound = control(True)
     for _ in range(200):
         bound.see(9.0)
-        bound.tapering(0.5)
+        assert bound.tapering(0.5)
     # log(.5 / .1) in the 689 steps that are left.
     assert bound.rate == pytest.approx(math.log(5) / 689)
     early = RateControl(1000, 10, 0.7, 0.1, False, allowance=0.1, reaction=0.02)
@@ -232,9 +238,7 @@ def test_settings_are_checked() -> None:
 def test_digits_loss_stays_within_the_allowance(digits_reference: DigitsReference) -> None:
     given = digits_reference
     network = copy.deepcopy(given.network)
-    method = Tapering(
-        total_steps=given.steps(40), allowance=0.1, levels=(0.75, 0.5, 0.25, 0.1, 0.02)
-    )
+    method = Tapering(total_steps=given.steps(40), allowance=0.1, levels=(0.75, 0.5, 0.25, 0.1))
     method.prepare(network, given.groups)
     history = train(network, given.data, given.config(40), method=method, progress=False).history
     started = [record for record in history if record["taper_cost"] < 1]
