@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mipprune.errors import InputError
-from mipprune.graph import _rules_contraction, _rules_elementwise, _rules_movement, _rules_reduction
+from mipprune.graph import (
+    _rules_contraction,
+    _rules_elementwise,
+    _rules_joining,
+    _rules_movement,
+    _rules_reduction,
+)
 from mipprune.graph._assemble import assemble
 from mipprune.graph._attributes import integers_read
 from mipprune.graph.example import example_of
@@ -18,7 +24,7 @@ from mipprune.graph.groups import ChannelGroups
 from mipprune.graph.labeller import Labeller, Rule
 from mipprune.graph.removal import rehearse
 from mipprune.graph.rounding import random_masks
-from mipprune.graph.tracing import trace
+from mipprune.graph.tracing import Traced, trace
 
 __all__ = ["channel_groups", "default_rules"]
 
@@ -28,6 +34,7 @@ def default_rules() -> dict[str, Rule]:
     return {
         **_rules_elementwise.RULES,
         **_rules_movement.RULES,
+        **_rules_joining.RULES,
         **_rules_contraction.RULES,
         **_rules_reduction.RULES,
     }
@@ -86,15 +93,7 @@ def channel_groups(
         raise InputError(f"model is a {type(model).__name__}, expected a torch.nn.Module")
     ignored = _ignored(model, ignore)
     traced = trace(model, example_of(example_inputs, example_kwargs))
-    state = Labeller(
-        traced,
-        {**default_rules(), **(rules or {})},
-        lambda path, size: _integers(model, path, size),
-        cache(lambda: integers_read(model, traced.example)),
-        prune_normalised=prune_normalised,
-    )
-    with torch.no_grad():
-        state.run()
+    state = _labelled(model, traced, {**default_rules(), **(rules or {})}, prune_normalised)
     for (name, _), labels in state.axes.items():
         if name in ignored:
             state.space.freeze(labels, "named in ignore")
@@ -102,6 +101,21 @@ def channel_groups(
             state.space.freeze(labels, "shares memory with another tensor")
     groups = assemble(model, state)
     return _rehearsed(model, state, groups) if rehearsal else groups
+
+
+def _labelled(
+    model: nn.Module, traced: Traced, rules: Mapping[str, Rule], prune_normalised: bool
+) -> Labeller:
+    state = Labeller(
+        traced,
+        rules,
+        lambda path, size: _integers(model, path, size),
+        cache(lambda: integers_read(model, traced.example)),
+        prune_normalised=prune_normalised,
+    )
+    with torch.no_grad():
+        state.run()
+    return state
 
 
 def _rehearsed(model: nn.Module, state: Labeller, groups: ChannelGroups) -> ChannelGroups:

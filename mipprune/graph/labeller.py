@@ -17,6 +17,10 @@ Arguments = Mapping[str, Any]
 """Arguments of an operator by the names of its schema; tensors are `Labels`."""
 
 
+# A rule that meets a form of its operator that it was not written for.
+_RULE_FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+
+
 @dataclass(frozen=True, eq=False)
 class Rectangle:
     """Labels that form a box in the program; what is kept must form one too.
@@ -147,7 +151,11 @@ class Labeller:
             rule = self.rules["pointwise"]
         if rule is None:
             return self.unknown(node)
-        result = rule(self, node, self.bind(node))
+        try:
+            result = rule(self, node, self.bind(node))
+        except _RULE_FAILURES as error:
+            # More ties than needed may have been recorded by then, never fewer.
+            return self.unknown(node, f"the rule failed: {type(error).__name__}")
         if node.target._schema.is_mutable and isinstance(node.args[0], fx.Node):
             self.values[node.args[0]] = result
         return result
@@ -164,10 +172,10 @@ class Labeller:
             bound[argument.name] = fx.map_arg(raw, lambda n: self.values[n])
         return bound
 
-    def unknown(self, node: fx.Node) -> Any:
+    def unknown(self, node: fx.Node, why: str = "has no rule") -> Any:
         """Freeze everything that meets an operator without a rule."""
         for used in node.all_input_nodes:
-            self.freeze_all(self.values[used], f"{self.where} has no rule")
+            self.freeze_all(self.values[used], f"{self.where}: {why}")
         return _unlabelled(node)
 
     # What rules use -----------------------------------------------------------------

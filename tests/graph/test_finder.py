@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from mipprune.errors import InputError, TraceError
 from mipprune.graph import FROZEN, channel_groups, random_masks, remove
+from mipprune.graph.labeller import Arguments, Labeller
 from mipprune.models import build_model
 
 
@@ -232,3 +233,17 @@ def test_a_stride_with_the_value_of_the_padding_is_no_size() -> None:
     )
     groups = channel_groups(model, torch.randn(1, 1, 8, 8))
     assert {z.reason for z in groups.frozen} == {"an output of the network"}
+
+
+def test_rules_of_the_caller_replace_ours() -> None:
+    def broken(state: Labeller, node: fx.Node, given: Arguments) -> Any:
+        raise ValueError("not written for this")
+
+    def cautious(state: Labeller, node: fx.Node, given: Arguments) -> Any:
+        return state.unknown(node, "is not to be passed")
+
+    model, example = conv_chain(), torch.randn(2, 3, 4, 4)
+    for rule, reason in ((broken, "the rule failed: ValueError"), (cautious, "not to be passed")):
+        groups = channel_groups(model, example, rules={"relu": rule})
+        assert len(groups) == 0
+        assert any(reason in z.reason for z in groups.frozen if z.name == "0")
