@@ -12,6 +12,7 @@ Wang, Chen, Li, "Learning Structured Sparsity in Deep Neural Networks", NeurIPS
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,12 +52,14 @@ class GroupLasso(Method):
         self._bound: Binding | None = None
         self._packing: Packing | None = None
         self._parameters: list[Tensor] = []
+        self._share = torch.zeros(0)
 
     def prepare(self, model: nn.Module, groups: ChannelGroups) -> nn.Module:
         packing = pack_channels(model, groups)
         tensors = named_tensors(model)
         self._parameters = [tensors[name] for name in packing.names]
         self._bound, self._packing = Binding(model, groups), packing
+        self._share = torch.from_numpy(np.sqrt(packing.sizes / packing.sizes.sum()))
         return model
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -64,13 +67,12 @@ class GroupLasso(Method):
 
     def penalty(self) -> Tensor:
         """strength * sum_j sqrt(n_j / N) ||w_j||, a float32 scalar; subgradient 0 at w_j = 0."""
-        packing = prepared(self._packing)
         squares = self._squares()
-        share = torch.from_numpy(np.sqrt(packing.sizes / packing.sizes.sum())).to(squares)
+        self._share = self._share.to(squares)
         # sqrt has an infinite slope at 0: those groups contribute neither value nor gradient.
         zero = squares == 0
         norms = torch.where(zero, torch.ones_like(squares), squares).sqrt()
-        return self.strength * (share * norms.masked_fill(zero, 0.0)).sum()
+        return self.strength * (self._share * norms.masked_fill(zero, 0.0)).sum()
 
     def loss(self, outputs: Any, batch: Any, base: Tensor) -> Tensor:
         return base + self.penalty() if self.strength else base
@@ -101,4 +103,7 @@ class GroupLasso(Method):
         packing = prepared(self._packing)
         with torch.autocast(self._parameters[0].device.type, enabled=False):
             flat = packing.flat(self._parameters)
-            return packing.layout.to(flat.device).total(flat.square())[:-1]
+            if packing.layout.segment.device != flat.device:
+                # The network moved after prepare().
+                packing = self._packing = replace(packing, layout=packing.layout.to(flat.device))
+            return packing.layout.total(flat.square())[:-1]

@@ -47,7 +47,7 @@ _RECIPES: Mapping[str, Recipe] = {
         training={"batch_size": 64, "warmup_epochs": 1.0, "label_smoothing": 0.1},
         methods={
             "spr": {"alpha": 0.1, "strength": 10.0},
-            # These three in 8 epochs of a narrow ResNet-20 (benchmarks/compare_digits.toml).
+            # Chosen in 8 epochs of a narrow ResNet-20 (benchmarks/compare_digits.toml).
             "rni": {"strength": 0.01},
             "slimming": {"strength": 0.01},
             "group-lasso": {"strength": 1.0},
