@@ -16,8 +16,8 @@ Bools = NDArray[np.bool_]
 MARGIN = 1e-8
 """Taken off every bound of an external solver, relative to the energy: its tolerances."""
 
-SECONDS_PER_ENTRY = 1e-5
-"""Time to write one coefficient of a Pyomo model, generously."""
+SECONDS_PER_ENTRY = 4e-5
+"""Time to write one coefficient of a Pyomo model and hand it over, on a busy machine."""
 
 
 def normalised(problem: ChannelSelection) -> tuple[ChannelSelection, float]:
