@@ -118,6 +118,7 @@ class Frontier:
         self.work = 0.0
         self.drift = 0.0
         self.margin = 0.0
+        self.first_bound = -math.inf
         self.log: list[LogPoint] = []
         self._heap: list[tuple[float, int, Bytes]] = []
         self._ticket = itertools.count()
@@ -233,6 +234,8 @@ class Frontier:
                 self.value, self.mask = true, found.mask
         for state, below in zip(found.states, found.bounds, strict=True):
             self.push(state, max(bound, below))
+        if not math.isfinite(self.first_bound):
+            self.first_bound = self.bound
 
     def _reason(self) -> Termination | None:
         bound = self.bound

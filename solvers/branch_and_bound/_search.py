@@ -112,12 +112,12 @@ def _pairwise(program: Program, stack: Stack, scratch: Scratch, level: int, n: i
 def _arrange(
     stack: Stack, scratch: Scratch, out: Output, level: int, n: int, low: int, gain: float
 ) -> tuple[int, int]:
-    """Order the channels that may go: by cost, one that must go last.
+    """Order the channels that may go by their bounds, one that must go last.
 
     Returns how many there are and the first child.
     """
     value, limit = stack.values[level], cutoff(out)
-    order, delta = stack.orders[level], stack.delta[level]
+    order, key = stack.orders[level], scratch.forced
     kept, must = 0, -1
     for c in range(n):
         if value + scratch.forced[c] >= limit:
@@ -126,7 +126,7 @@ def _arrange(
         if value + scratch.without[c] >= limit:
             must = c
         k = kept
-        while k > 0 and delta[order[k - 1]] > delta[c]:
+        while k > 0 and key[order[k - 1]] > key[c]:
             order[k] = order[k - 1]
             k -= 1
         order[k] = c

@@ -73,7 +73,8 @@ def branch_and_bound(
     Returns
     -------
     Solution
-        ``statistics``: leaves, nodes_per_second, root_bound, margin (subtracted
+        ``statistics``: leaves, nodes_per_second, root_bound (after the
+        first slice of the tree), margin (subtracted
         from the search's bound to cover float64), drift (largest difference
         between the search's value of an incumbent and the recomputed one).
 
@@ -202,7 +203,7 @@ def _solution(
         statistics={
             "leaves": float(frontier.leaves),
             "nodes_per_second": frontier.nodes / max(seconds, 1e-9),
-            "root_bound": frontier.log[0].bound if frontier.log else -math.inf,
+            "root_bound": frontier.first_bound,
             "margin": frontier.margin,
             "drift": frontier.drift,
         },
