@@ -1,8 +1,8 @@
 """Our branch and bound on layers: time to a proof, gap over time, what each part contributes.
 
     python benchmarks/layers.py --out FOLDER                         (makes the layers)
-    python benchmarks/branch_and_bound.py targets --out FILE FOLDER
-    python benchmarks/branch_and_bound.py ablation --out FILE FOLDER
+    python benchmarks/branch_and_bound.py targets FOLDER --out FILE
+    python benchmarks/branch_and_bound.py ablation FOLDER --out FILE
     python benchmarks/branch_and_bound.py table --out FILE           (as Markdown)
 
 Times are the least of ``--repeats`` runs after warm-up, from nothing: matrices, first
