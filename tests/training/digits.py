@@ -63,6 +63,8 @@ class DigitsReference:
 def trained_reference() -> DigitsReference:
     network = DigitsNet()
     groups = channel_groups(network, (torch.zeros(1, 1, 8, 8),))
-    reference = DigitsReference(network, groups, load_data("digits"))
+    data = load_data("digits")
+    assert isinstance(data, Dataset)
+    reference = DigitsReference(network, groups, data)
     train(network, reference.data, reference.config(12), progress=False)
     return reference

@@ -154,10 +154,11 @@ def test_projection_obeys_the_moving_budget_and_stops_at_the_goal() -> None:
         # Everything is pushed down by far at once.
         log_alpha.grad = torch.linspace(1.0, 2.0, 10) * (1 if step % 2 == 0 else -1e-3)
         bar.after_backward()
-        assert log_alpha.grad is None
         bar.after_step(0.0)
         state = bar.state()[0]
         assert state.cost <= state.moving
+        # The optimizer of the loop finds nothing to do.
+        assert net.get_submodule("channel_gates").get_parameter("log_alpha").grad is None
     assert 320 - 64 <= bar.state()[0].cost <= 320
     assert all(mask.any() for mask in bar.choose().values())
 
@@ -211,7 +212,7 @@ def test_settings_are_checked() -> None:
         BAR(volume="5%").prepare(TinyNet(), tiny_groups())
 
 
-@pytest.mark.parametrize("budget", ["volume", "macs"])
+@pytest.mark.parametrize("budget", [pytest.param("volume", marks=pytest.mark.slow), "macs"])
 def test_digits_land_on_the_budget(budget: str, digits_reference: DigitsReference) -> None:
     given = digits_reference
     network = copy.deepcopy(given.network)
