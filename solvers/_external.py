@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mipprune.problem import ChannelSelection, Solution, SolutionStatus, Termination
 from mipprune.solvers._monitor import Monitor, SearchStopped
 
-__all__ = ["External", "first_mask", "normalised"]
+__all__ = ["External", "normalised"]
 
 Bools = NDArray[np.bool_]
 
@@ -39,17 +39,6 @@ def normalised(problem: ChannelSelection) -> tuple[ChannelSelection, float]:
     return scaled, factor
 
 
-def first_mask(
-    problem: ChannelSelection, start: Bools | None, monitor: Monitor, seed: int
-) -> tuple[Bools | None, bool]:
-    """Feasible mask to begin with, and whether it is proven that there is none."""
-    from mipprune.solvers.local_search import search_locally
-
-    limit = None if math.isinf(monitor.time_limit) else max(monitor.remaining, 1e-3)
-    found = search_locally(problem, time_limit=limit, start=start, seed=seed, rounds=0)
-    return found.mask, found.status is SolutionStatus.INFEASIBLE
-
-
 class External:
     """Incumbent, bound and result of a run with an external solver."""
 
@@ -65,6 +54,18 @@ class External:
         self.nodes = 0
         self.infeasible = False
         self.statistics: dict[str, float] = {}
+
+    def begin(self, start: Bools | None, seed: int) -> None:
+        """First feasible mask by a short local search, or the proof that there is none."""
+        from mipprune.solvers.local_search import search_locally
+
+        remaining = self.monitor.remaining
+        limit = None if math.isinf(remaining) else max(remaining, 1e-3)
+        found = search_locally(self.problem, time_limit=limit, start=start, seed=seed, rounds=0)
+        self.offer(found.mask)
+        self.infeasible = found.status is SolutionStatus.INFEASIBLE
+        if found.termination is Termination.INTERRUPTED:
+            raise SearchStopped(Termination.INTERRUPTED)
 
     def offer(self, mask: Bools | None) -> None:
         """Take a mask where it is feasible and better; its value is recomputed."""

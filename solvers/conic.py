@@ -17,7 +17,7 @@ from pyomo.contrib.solver.common.results import TerminationCondition
 from mipprune.errors import InputError, MissingExtraError, SolverError
 from mipprune.formulation import binary_quadratic_model, mask_of, split_loss_model
 from mipprune.problem import ChannelSelection, Solution, Termination
-from mipprune.solvers._external import External, first_mask, normalised
+from mipprune.solvers._external import External, normalised
 from mipprune.solvers._monitor import Callback, Monitor, SearchStopped, checked_limits
 
 __all__ = ["CONE_SOLVERS", "solve_conic"]
@@ -79,8 +79,7 @@ def solve_conic(
     termination = Termination.SOLVER
     try:
         checked = None if start is None else problem.checked_mask(start)
-        mask, state.infeasible = first_mask(problem, checked, monitor, seed)
-        state.offer(mask)
+        state.begin(checked, seed)
         if not state.infeasible:
             state.check()
             termination = _run(state, interface, solver, seed)

@@ -28,7 +28,7 @@ from mipprune.formulation import (
 )
 from mipprune.formulation._weights import cross_of
 from mipprune.problem import ChannelSelection, Solution, Termination, solve_psd
-from mipprune.solvers._external import External, first_mask, normalised
+from mipprune.solvers._external import External, normalised
 from mipprune.solvers._monitor import Callback, Monitor, SearchStopped, checked_limits
 
 __all__ = ["CUTS", "solve_by_cuts"]
@@ -92,8 +92,7 @@ def solve_by_cuts(
     termination = Termination.COMPLETE
     try:
         checked = None if start is None else problem.checked_mask(start)
-        mask, state.infeasible = first_mask(problem, checked, monitor, seed)
-        state.offer(mask)
+        state.begin(checked, seed)
         if not state.infeasible:
             state.check()
             termination = _run(state, cuts, seed)
