@@ -47,8 +47,8 @@ def test_latency_table_and_budget(
     table = tmp_path / "table.json"
     measured = ["latency", "resnet20", *OPTIONS, "--out", str(table), "--repeats", "2"]
     assert main(measured) == 0
-    command = ["compress", "resnet20", "--weights", str(weights), *OPTIONS, "--samples", "64", "--quiet",
-               "--time-limit", "1", "--latency-repeats", "0", "--latency", "99%"]  # fmt: skip
+    command = ["compress", "resnet20", "--weights", str(weights), *OPTIONS, "--samples", "64"]
+    command += ["--time-limit", "1", "--latency-repeats", "0", "--latency", "99%", "--quiet"]
     assert main([*command, "--out", str(tmp_path / "a")]) == 2
     assert "--latency-table" in capsys.readouterr().err
     given = ["--out", str(tmp_path / "b"), "--latency-table", str(table)]
