@@ -3,15 +3,18 @@
     python benchmarks/relaxations.py ladder --out FILE layer.npz ...
     python benchmarks/relaxations.py speed --out FILE
     python benchmarks/relaxations.py scale --out FILE
+    python benchmarks/relaxations.py table --out FILE      (a ladder's file, as Markdown)
 
 ``ladder`` needs problem files (``mipprune calibrate`` writes them). Processor seconds
 are given beside wall-clock ones: on a shared machine only they compare.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,13 +44,16 @@ OPTIMAL_SPLIT_UP_TO = 16
 def main() -> None:
     """Run one of the benchmarks."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("ladder", "speed", "scale"))
+    parser.add_argument("what", choices=("ladder", "speed", "scale", "table"))
     parser.add_argument("layers", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0, help="limit per relaxation")
     parser.add_argument("--tiny", action="store_true", help="smallest sizes, for a test")
     options = parser.parse_args()
+    if options.what == "table":
+        print(table(json.loads(options.out.read_text())["rows"]))
+        return
     torch.set_num_threads(options.threads)
     rows: list[dict[str, object]] = []
     runner = {"ladder": ladder, "speed": speed, "scale": scale}[options.what]
@@ -108,6 +114,25 @@ def ladder(options: argparse.Namespace) -> Iterator[dict[str, object]]:
                         "seconds": wall,
                         "processor_seconds": used,
                     }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: ``bound / best`` and ``(bound - f_all) / (best - f_all)`` per kind."""
+    names = list(dict.fromkeys(_name(row) for row in rows))
+    lines = ["| layer, p, keep, damping | best | " + " | ".join(names) + " |"]
+    lines.append("|---" * (len(names) + 2) + "|")
+    cases = dict.fromkeys((r["layer"], r["p"], r["keep"], r["damping"]) for r in rows)
+    for case in cases:
+        own = [r for r in rows if (r["layer"], r["p"], r["keep"], r["damping"]) == case]
+        cells = {_name(r): f"{r['ratio']:.3f} / {r['removal_ratio']:.3f}" for r in own}
+        best = f"{own[0]['best']:.4g}" + ("" if own[0]["proven"] else "*")
+        line = f"| {case[0]}, {case[1]}, {case[2]}, {case[3]} | {best} | "
+        lines.append(line + " | ".join(cells.get(name, "-") for name in names) + " |")
+    return "\n".join(lines)
+
+
+def _name(row: dict[str, Any]) -> str:
+    return row["kind"] if row["split"] == "none" else str(row["split"])
 
 
 def best_value(problem: ChannelSelection, seconds: float) -> tuple[float, bool]:

@@ -41,18 +41,18 @@ def optimal_splits(
     tolerance: float,
     deadline: float,
     device: torch.device,
-) -> list[Blocks]:
+) -> tuple[list[Blocks], Floats]:
     """Climb from ``splits`` (Schur blocks); the best found by ``deadline``, verified psd.
 
-    A term whose split is zero (singular G + ridge) keeps it.
+    A term whose split is zero (singular G + ridge) keeps it. Also returns the gates there.
     """
     climber = _Climber(problem, limits, splits, start, deadline, device)
     point = climber.start()
     if not point.size:
-        return list(splits)
-    scale = max(abs(climber.value_at(splits)), 1e-12 * problem.energy)
+        return list(splits), start
     best = climber.value_at(splits)
-    best_splits = list(splits)
+    best_splits, best_gates = list(splits), climber.gates
+    scale = max(abs(best), 1e-12 * problem.energy)
     for weight in WEIGHTS:
         if time.monotonic() > deadline:
             break
@@ -61,10 +61,10 @@ def optimal_splits(
         value = climber.value_at(found)
         gain, best = value - best, max(value, best)
         if gain > 0:
-            best_splits = found
+            best_splits, best_gates = found, climber.gates
         if weight < 1e-3 and gain < tolerance * abs(best):
             break
-    return best_splits
+    return best_splits, best_gates
 
 
 class _Climber:

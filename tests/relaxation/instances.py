@@ -47,7 +47,8 @@ def random_problem(
     keep: int | None = int(rng.integers(1, p + 1))
     if seed % 3 == 1:
         costs = rng.uniform(0.5, 2.0, (2, p))
-        resources = [Resource("a", costs[0], 0.6 * costs[0].sum()), Resource("b", costs[1], 4.0)]
+        upper = max(0.6 * float(costs[0].sum()), float(costs[0, 0]))
+        resources = [Resource("a", costs[0], upper), Resource("b", costs[1], 4.0)]
         keep = None if seed % 2 else p - 1
     if seed % 5 == 2 and keep is not None and keep > 1:
         resources.append(Resource("least", np.ones(p) + 0.25, lower=1.25))
