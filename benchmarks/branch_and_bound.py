@@ -91,7 +91,8 @@ def measured(name: str, problem: ChannelSelection, options: argparse.Namespace) 
     """One search as a row of the result file."""
     solution, wall, used = timed(problem, options)
     everything = removal_form(problem).value_all
-    thinned = solution.log[:: max(1, len(solution.log) // POINTS)]
+    thinned = [*solution.log[:: max(1, len(solution.log) // POINTS)], *solution.log[-1:]]
+    first = solution.statistics["root_bound"]
     return {
         "layer": name,
         "p": problem.n_channels,
@@ -105,11 +106,13 @@ def measured(name: str, problem: ChannelSelection, options: argparse.Namespace) 
         "seconds": wall,
         "processor_seconds": used,
         "value_all_kept": everything,
-        "root_ratio": solution.statistics["root_bound"] / solution.value,
+        "root_ratio": first / solution.value if np.isfinite(first) else None,
         "drift": solution.statistics["drift"],
-        "progress": [[p.seconds, p.nodes, p.value, p.bound] for p in (*thinned, solution.log[-1])]
-        if solution.log
-        else [],
+        "progress": [
+            [p.seconds, p.nodes, p.value, p.bound]
+            for p in thinned
+            if np.isfinite(p.value) and np.isfinite(p.bound)
+        ],
     }
 
 

@@ -11,11 +11,6 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mipprune.solvers.branch_and_bound._blocks import (
-    costs_of_singles,
-    downdate,
-    interactions,
-)
 from mipprune.solvers.branch_and_bound._compiled import NOTHING, ZERO, compiled
 from mipprune.solvers.branch_and_bound._leaves import (
     all_kept,
@@ -24,6 +19,13 @@ from mipprune.solvers.branch_and_bound._leaves import (
     two_removals,
 )
 from mipprune.solvers.branch_and_bound._limits import least_removals, most_removals
+from mipprune.solvers.branch_and_bound._nodes import (
+    choose,
+    descend,
+    lay_out_root,
+    pairwise,
+    singles,
+)
 from mipprune.solvers.branch_and_bound._pairwise import child_bounds, tighten
 from mipprune.solvers.branch_and_bound._sets import MOST_FOR_FOUR, set_bounds
 from mipprune.solvers.branch_and_bound._state import (
@@ -57,55 +59,6 @@ INFINITY = np.inf
 
 FEW_TRIPLES = cast(int, np.int64(4))
 """Sets of three that are cheaper to price one by one than through a child's matrices."""
-
-
-@compiled
-def _singles(program: Program, stack: Stack, scratch: Scratch, level: int, n: int) -> None:
-    """Cost of removing each undecided channel, and the pivots of the matrices."""
-    delta = stack.delta[level]
-    for c in range(n):
-        delta[c] = stack.base[level, c]
-        scratch.price[c] = program.prices[stack.ids[level, c]]
-    for t in range(program.sizes.size):
-        g = program.sizes[t]
-        width = n * g
-        at = stack.offsets[level, 3 * t + 2]
-        costs_of_singles(
-            square(stack.arena, stack.offsets[level, 3 * t], width),
-            square(stack.arena, stack.offsets[level, 3 * t + 1], width),
-            n,
-            g,
-            stack.arena[at : at + width * g].reshape(width, g),
-            delta,
-        )
-
-
-@compiled
-def _pairwise(program: Program, stack: Stack, scratch: Scratch, level: int, n: int) -> None:
-    """Q of the undecided channels at t = 1, zero diagonal."""
-    q = scratch.q
-    for i in range(n):
-        for j in range(n):
-            q[i, j] = 0.0
-    if program.flags[PURE_QUADRATIC] == 1:
-        for i in range(n):
-            for j in range(n):
-                if i != j:
-                    q[i, j] = program.extra[stack.ids[level, i], stack.ids[level, j]]
-    for t in range(program.sizes.size):
-        g = program.sizes[t]
-        width = n * g
-        at = stack.offsets[level, 3 * t + 2]
-        interactions(
-            square(stack.arena, stack.offsets[level, 3 * t], width),
-            square(stack.arena, stack.offsets[level, 3 * t + 1], width),
-            n,
-            g,
-            stack.arena[at : at + width * g].reshape(width, g),
-            square(scratch.left, ZERO, width),
-            square(scratch.right, ZERO, width),
-            q,
-        )
 
 
 @compiled
@@ -147,51 +100,23 @@ def _arrange(
 
 
 @compiled
-def _branch(
+def _bound_children(
     program: Program,
     stack: Stack,
     scratch: Scratch,
     out: Output,
     level: int,
     n: int,
+    kept: int,
     low: int,
     high: int,
-    inherited: float,
+    target: float,
 ) -> None:
-    """Bound a node by its pairwise matrix and lay out its children."""
+    """Bounds of the children relative to the node's value, and what each must keep."""
     value = stack.values[level]
-    _pairwise(program, stack, scratch, level, n)
     skew = square(stack.arena, stack.offsets[level, 3 * program.sizes.size], n)
     pure = program.flags[PURE_QUADRATIC] == 1
     last = low if program.flags[MONOTONE] == 1 else high
-    pairs = low == 2 and high == 2
-    steps = program.steps[min(low, program.steps.size - 1)]
-    target = cutoff(out) - value
-    gain = tighten(
-        n,
-        low,
-        last,
-        stack.delta[level],
-        scratch.q,
-        scratch.price,
-        stack.scales[level],
-        skew,
-        target,
-        ZERO if pairs else steps,
-        pure,
-        scratch.forced,
-        scratch.without,
-    )
-    bound = max(value + gain, inherited)
-    if bound >= cutoff(out):
-        prune(out, bound)
-        return
-    kept, first = _arrange(stack, scratch, out, level, n, low, gain)
-    if kept == 0:
-        return
-    if pairs:
-        two_removals(program, stack, scratch, out, level, n, kept)
-        return
     bounds = stack.bounds[level]
     by_sets = low == last and not pure and (low == 3 or (low == 4 and kept <= MOST_FOR_FOUR))
     if by_sets:
@@ -234,6 +159,56 @@ def _branch(
             bounds[c] = scratch.forced[stack.orders[level, c]]
             for b in range(c):
                 stack.drops[level, c, b] = 0
+
+
+@compiled
+def _branch(
+    program: Program,
+    stack: Stack,
+    scratch: Scratch,
+    out: Output,
+    level: int,
+    n: int,
+    low: int,
+    high: int,
+    inherited: float,
+) -> None:
+    """Bound a node by its pairwise matrix and lay out its children."""
+    value = stack.values[level]
+    pairwise(program, stack, scratch, level, n)
+    skew = square(stack.arena, stack.offsets[level, 3 * program.sizes.size], n)
+    pure = program.flags[PURE_QUADRATIC] == 1
+    last = low if program.flags[MONOTONE] == 1 else high
+    pairs = low == 2 and high == 2
+    steps = program.steps[min(low, program.steps.size - 1)]
+    target = cutoff(out) - value
+    gain = tighten(
+        n,
+        low,
+        last,
+        stack.delta[level],
+        scratch.q,
+        scratch.price,
+        stack.scales[level],
+        skew,
+        target,
+        ZERO if pairs else steps,
+        pure,
+        scratch.forced,
+        scratch.without,
+    )
+    bound = max(value + gain, inherited)
+    if bound >= cutoff(out):
+        prune(out, bound)
+        return
+    kept, first = _arrange(stack, scratch, out, level, n, low, gain)
+    if kept == 0:
+        return
+    if pairs:
+        two_removals(program, stack, scratch, out, level, n, kept)
+        return
+    _bound_children(program, stack, scratch, out, level, n, kept, low, high, target)
+    bounds = stack.bounds[level]
     for c in range(first, kept):
         bounds[c] = max(value + bounds[c], bound)
     for c in range(kept, n):
@@ -274,100 +249,11 @@ def _enter(
     )
     if low > high:
         return
-    _singles(program, stack, scratch, level, n)
+    singles(program, stack, scratch, level, n)
     if high == 1:
         one_removal(program, stack, scratch, out, level, n)
     else:
         _branch(program, stack, scratch, out, level, n, low, high, inherited)
-
-
-@compiled
-def _choose(stack: Stack, scratch: Scratch, level: int, c: int) -> int:
-    """Positions that stay undecided in child c, increasing; how many."""
-    order, chosen = stack.orders[level], scratch.chosen
-    m = 0
-    for b in range(c):
-        if stack.drops[level, c, b] == 0:
-            j = order[b]
-            k = m
-            while k > 0 and chosen[k - 1] > j:
-                chosen[k] = chosen[k - 1]
-                k -= 1
-            chosen[k] = j
-            m += 1
-    return m
-
-
-@compiled
-def _descend(program: Program, stack: Stack, scratch: Scratch, level: int, i: int, m: int) -> None:
-    """Build the child that removes position i and leaves ``chosen`` undecided."""
-    below, n, n_terms = level + 1, stack.counts[level, COUNT], program.sizes.size
-    arena, chosen = stack.arena, scratch.chosen
-    gone = stack.ids[level, i]
-    at = stack.counts[level, TAIL]
-    for t in range(n_terms):
-        g = program.sizes[t]
-        width, wide = m * g, n * g
-        pivot = stack.offsets[level, 3 * t + 2] + i * g * g
-        stack.offsets[below, 3 * t] = at
-        stack.offsets[below, 3 * t + 1] = at + width * width
-        downdate(
-            square(arena, stack.offsets[level, 3 * t], wide),
-            square(arena, stack.offsets[level, 3 * t + 1], wide),
-            i,
-            chosen,
-            m,
-            g,
-            square(arena, pivot, g),
-            square(arena, at, width),
-            square(arena, at + width * width, width),
-            scratch.flat,
-            square(scratch.left, ZERO, width),
-            square(scratch.right, ZERO, width),
-        )
-        at += 2 * width * width
-        stack.offsets[below, 3 * t + 2] = at
-        at += width * g
-    old = stack.offsets[level, 3 * n_terms]
-    stack.offsets[below, 3 * n_terms] = at
-    for a in range(m):
-        j = chosen[a]
-        stack.ids[below, a] = stack.ids[level, j]
-        stack.scales[below, a] = stack.scales[level, j]
-        stack.base[below, a] = stack.base[level, j]
-        if program.flags[PURE_QUADRATIC] == 1:
-            stack.base[below, a] -= program.extra[gone, stack.ids[level, j]]
-        for b in range(m):
-            arena[at + a * m + b] = arena[old + j * n + chosen[b]]
-    stack.counts[below, TAIL] = at + m * m
-    stack.counts[below, COUNT] = m
-    stack.counts[below, REMOVED_CHANNEL] = gone
-    stack.values[below] = stack.values[level] + stack.delta[level, i] - program.prices[gone]
-    for k in range(program.use.shape[0]):
-        stack.needs[below, k] = stack.needs[level, k] - program.use[k, gone]
-    for k in range(program.use_low.shape[0]):
-        stack.rooms[below, k] = stack.rooms[level, k] - program.use_low[k, gone]
-    stack.present[gone] = 0
-
-
-@compiled
-def _layout(program: Program, stack: Stack, n: int) -> None:
-    """Offsets of level 0, whose matrices and multipliers the caller has put in place."""
-    at = 0
-    n_terms = program.sizes.size
-    for t in range(n_terms):
-        width = n * program.sizes[t]
-        stack.offsets[0, 3 * t] = at
-        stack.offsets[0, 3 * t + 1] = at + width * width
-        at += 2 * width * width
-        stack.offsets[0, 3 * t + 2] = at
-        at += width * program.sizes[t]
-    stack.offsets[0, 3 * n_terms] = at
-    for k in range(n * n):
-        stack.arena[at + k] = 0.0
-    stack.counts[0, TAIL] = at + n * n
-    stack.counts[0, COUNT] = n
-    stack.counts[0, REMOVED_CHANNEL] = -1
 
 
 @compiled
@@ -378,7 +264,7 @@ def search(
 
     Stops at ``control``, at the caps in ``figures`` or when ``opened`` fills up.
     """
-    _layout(program, stack, n)
+    lay_out_root(program, stack, n)
     figures, bounds = out.figures, stack.bounds
     figures[NODES] += 1
     reserve = out.opened.shape[0] - 2 * n * n - 2
@@ -399,7 +285,7 @@ def search(
             prune(out, bounds[level, c])
             continue
         i = stack.orders[level, c]
-        m = _choose(stack, scratch, level, c)
+        m = choose(stack, scratch, level, c)
         area = m * m
         for t in range(program.sizes.size):
             width = m * program.sizes[t]
@@ -418,6 +304,6 @@ def search(
             continue
         figures[NODES] += 1
         figures[WORK] += 40.0 * area + 20000.0
-        _descend(program, stack, scratch, level, i, m)
+        descend(program, stack, scratch, level, i, m)
         level += 1
         _enter(program, stack, scratch, out, level, bounds[level - 1, c])
