@@ -341,6 +341,8 @@ def _figures(comparison: Comparison) -> list[tuple[str, str, str]]:
 
 
 def _panel(axis: "Axes", comparison: Comparison, rounding: str, name: str) -> None:
+    from matplotlib.ticker import LogLocator
+
     whole = {"macs": comparison.dense_macs, "params": comparison.dense_params}.get(name, 1)
     for number, method in enumerate(comparison.methods):
         points = []
@@ -366,5 +368,9 @@ def _panel(axis: "Axes", comparison: Comparison, rounding: str, name: str) -> No
     if comparison.dense:
         level = statistics.fmean(comparison.dense.values())
         axis.axhline(level, color=INK, linewidth=0.9, linestyle=":")
+    if name != "latency_ratio" and axis.has_data():
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.minorticks_off()
     axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
     axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
