@@ -26,8 +26,8 @@ from mipprune.formulation._weights import (
     linear_loss,
     quadratic_loss,
 )
+from mipprune.formulation.computed_bounds import weight_bounds
 from mipprune.formulation.limits import limits_model, prices_expression
-from mipprune.formulation.weight_bounds import weight_bounds
 from mipprune.problem import ChannelSelection
 
 __all__ = ["big_m_model"]

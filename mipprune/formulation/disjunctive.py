@@ -38,8 +38,8 @@ from mipprune.formulation._weights import (
     splits_of,
     squares,
 )
+from mipprune.formulation.computed_bounds import weight_bounds
 from mipprune.formulation.limits import limits_model, prices_expression
-from mipprune.formulation.weight_bounds import weight_bounds
 from mipprune.problem import ChannelSelection
 
 __all__ = ["disjunctive_model", "hull_model"]

@@ -35,8 +35,8 @@ from mipprune.formulation._weights import (
     splits_of,
     squares,
 )
+from mipprune.formulation.computed_bounds import weight_bounds
 from mipprune.formulation.limits import limits_model, prices_expression
-from mipprune.formulation.weight_bounds import weight_bounds
 from mipprune.problem import ChannelSelection
 
 __all__ = ["perspective_cone_model"]
