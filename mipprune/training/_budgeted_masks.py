@@ -22,6 +22,7 @@ __all__ = ["BudgetedMasks", "MaskBudget"]
 
 _NUDGE = 1e-3
 _TRIED = 16
+_NEAR = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,10 @@ class BudgetedMasks:
             log_alpha[order[:count]] = log_alpha[order[:count]].clamp(max=threshold - _NUDGE)
             self._reopen(_without(opened, order[:count]), order[:count], upper, threshold)
             return
-        candidates = torch.nonzero(before & ~opened & movable)[:, 0]
+        # What just closed comes back as far as it fits, and what is about as weak: closing one
+        # dear channel leaves room for cheap ones.
+        near = before | (log_alpha > threshold - _NEAR)
+        candidates = torch.nonzero(near & ~opened & movable)[:, 0]
         if len(candidates) and self._fits(opened, lower):
             self._reopen(opened, candidates, lower, threshold)
 
