@@ -163,3 +163,29 @@ def test_mask_of_another_problem_is_refused() -> None:
     problem, other = random_problem(0), random_problem(6)
     with pytest.raises(CertificateError, match="another problem"):
         relax(problem).certificate.with_mask(other, np.zeros(other.n_channels, dtype=bool))
+
+
+def test_removing_side_rejects_every_changed_array(tmp_path: Path) -> None:
+    problem = random_problem(8)
+    certificate = relax(problem, "sdp", tol=1e-6).certificate
+    assert certificate.kind == "removing"
+    cert_path, problem_path = written(tmp_path, problem, certificate)
+    assert verify(cert_path, problem_path).valid
+    optimum = brute_force(problem)
+    for key, array in certificate.arrays.items():
+        if array.size == 0:
+            continue
+        special = {"nodes": np.array([0, -1]), "members": np.asarray(0)}
+        changed = special.get(key, array.astype(float) * 1.5 + 0.5)
+        rewrite(cert_path, **{key: np.asarray(changed)})
+        verdict = verify(cert_path, problem_path)
+        if key.startswith(("skew", "multipliers")):
+            # A constant added to S, or a price of a limit, is another valid proof.
+            assert not verdict.valid or verdict.bound <= optimum
+        else:
+            assert not verdict.valid, key
+        rewrite(cert_path, **{key: None})
+        assert not verify(cert_path, problem_path).valid, key
+        rewrite(cert_path, **{key: array})
+    rewrite(cert_path, bound=np.asarray(certificate.bound * (1 + 1e-6)))
+    assert "claims" in verify(cert_path, problem_path).reason

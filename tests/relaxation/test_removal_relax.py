@@ -19,11 +19,11 @@ def test_hand_case_two_orthogonal_channels() -> None:
 
 @pytest.mark.parametrize("variant", ["refit", "scale"])
 def test_no_bound_above_brute_force_and_all_certify(variant: str, tmp_path: Path) -> None:
-    for seed in range(24):
+    for seed in range(14):
         problem = random_problem(seed, variant)
         optimum = brute_force(problem)
         problem.save(tmp_path / "problem.npz")
-        for kind in ("gl", "rlt", "sdp", "auto"):
+        for kind in ("gl", "rlt", "sdp") + (("auto",) if seed % 4 == 0 else ()):
             try:
                 relaxed = relax(problem, kind)
             except NoSolutionError:
