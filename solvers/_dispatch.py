@@ -72,6 +72,7 @@ def solve(
     seed: int = 0,
     callback: Callback | None = None,
     log: bool = False,
+    certificate: bool = False,
     **options: object,
 ) -> Solution:
     """Choose the channels of a layer.
@@ -94,6 +95,11 @@ def solve(
         True stops the search.
     log : bool
         Progress line on standard error.
+    certificate : bool
+        Attach a proof that ``mipprune verify`` checks: the replayable tree where
+        optimality is proven and the problem allows it, else the dual point of the
+        strongest affordable relaxation with its own ``certified_bound``. Takes
+        up to ``time_limit`` once more.
     **options
         Options of the one method, see its function.
 
@@ -128,7 +134,7 @@ def solve(
     name = "branch-and-bound" if method == "auto" else method
     chosen = _method(name)
     chosen.features.require(name, problem)
-    return chosen.load()(
+    solution = chosen.load()(
         problem,
         time_limit=time_limit,
         gap=gap,
@@ -138,6 +144,11 @@ def solve(
         log=log,
         **options,
     )
+    if certificate and solution.mask is not None:
+        from mipprune.solvers._proof import with_certificate
+
+        solution = with_certificate(problem, solution, time_limit=time_limit)
+    return solution
 
 
 def _method(name: str) -> Method:

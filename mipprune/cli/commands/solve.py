@@ -12,7 +12,7 @@ from mipprune.cli._parser import Parser, key_value, one_of
 from mipprune.cli._problems import add_keep, read_mask, read_problem, solution_json
 
 if TYPE_CHECKING:
-    from mipprune.problem import ChannelSelection, Solution
+    from mipprune.problem import Solution
 
 EXIT_INTERRUPTED = 130
 
@@ -65,13 +65,14 @@ def _execute(options: Namespace) -> int:
         start=None if options.start is None else read_mask(options.start),
         seed=options.seed,
         log=not options.quiet,
+        certificate=options.certificate is not None,
         **dict(options.option),
     )
     _show(solution)
     if options.json is not None:
         write_json(options.json, solution_json(solution, problem))
     if options.certificate is not None:
-        _save_certificate(problem, solution, options)
+        _save_certificate(solution, options.certificate)
     return EXIT_INTERRUPTED if solution.termination is Termination.INTERRUPTED else 0
 
 
@@ -90,21 +91,14 @@ def _refuse_unknown(method: str, given: dict[str, object]) -> None:
         raise InputError(f"method '{method}' has no option {', '.join(unknown)}")
 
 
-def _save_certificate(
-    problem: "ChannelSelection", solution: "Solution", options: Namespace
-) -> None:
-    """The solver's own proof, or that of the strongest relaxation where it made none."""
+def _save_certificate(solution: "Solution", file: str) -> None:
     from mipprune.certificate import Certificate
     from mipprune.errors import NoSolutionError
-    from mipprune.relaxation import certify
 
-    certificate = solution.certificate
-    if not isinstance(certificate, Certificate):
-        if solution.mask is None:
-            raise NoSolutionError("no mask was found, so there is nothing to certify")
-        certificate = certify(problem, solution.mask, time_limit=options.time_limit)
-    certificate.save(options.certificate)
-    print(f"{'proof':<11}{describe(certificate)}: {options.certificate}")
+    if not isinstance(solution.certificate, Certificate):
+        raise NoSolutionError("no mask was found, so there is nothing to certify")
+    solution.certificate.save(file)
+    print(f"{'proof':<11}{describe(solution.certificate)}: {file}")
 
 
 def _show(solution: "Solution") -> None:
