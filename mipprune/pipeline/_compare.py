@@ -153,9 +153,12 @@ class _Runner:
         # Monotonic clocks of processes need not agree; the time of day does.
         until = time.time() + left
         done = parallel(joblib.delayed(_guarded)(job, until) for job in stage)
-        with Progress(name, len(stage), unit="jobs", enabled=self.progress) as bar:
-            for _ in done:
-                bar.update()
+        with warnings.catch_warnings():
+            # Idle workers end, and joblib starts others.
+            warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
+            with Progress(name, len(stage), unit="jobs", enabled=self.progress) as bar:
+                for _ in done:
+                    bar.update()
 
     def finish(self, name: str, stage: Sequence[Job], deadline: float = math.inf) -> None:
         """One after the other, here."""
@@ -169,10 +172,8 @@ class _Runner:
 def _guarded(job: Job, until: float) -> None:
     call, arguments = job
     torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=FutureWarning)
-        if time.time() < until and _ready(call, arguments):
-            call(*arguments)
+    if time.time() < until and _ready(call, arguments):
+        call(*arguments)
 
 
 def _ready(call: Callable[..., None], arguments: tuple[Any, ...]) -> bool:
