@@ -12,7 +12,7 @@ from mipprune.errors import DataFileError, InputError
 __all__ = ["ROUNDINGS", "PruneConfig", "load_config"]
 
 FORMAT_VERSION = 1
-ROUNDINGS = ("budget", "authors")
+ROUNDINGS = ("budget", "optimiser", "authors")
 Limit = str | float | None
 
 
@@ -31,10 +31,14 @@ class PruneConfig:
         What remains: ``"40%"``, ``"12M"`` or an absolute number; None: no limit.
     multiple_of : int
         Every family keeps a multiple of this many channels.
-    rounding : {"budget", "authors"}
+    rounding : {"budget", "optimiser", "authors"}
         ``budget`` keeps the channels with the best scores within the budget;
+        ``optimiser`` chooses widths and masks on calibration data and refits the
+        weights (:func:`mipprune.compress`), within ``rounding_seconds``;
         ``authors`` is the accuracy-tolerant threshold rule of the SPR authors'
         code, which takes no budget.
+    rounding_seconds : float
+        Time limit of rounding ``optimiser``.
     seed : int
         Initial weights, order, augmentation and noise derive from it.
     weights : str or None
@@ -67,6 +71,7 @@ class PruneConfig:
     channels: Limit = None
     multiple_of: int = 1
     rounding: str = "budget"
+    rounding_seconds: float = 60.0
     seed: int = 0
     weights: str | None = None
     data_root: str | None = None
@@ -86,7 +91,7 @@ class PruneConfig:
                 f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}"
             )
         given = self.limits
-        if self.rounding == "budget" and not given:
+        if self.rounding != "authors" and not given:
             raise InputError(
                 "there is no budget; give macs, params or channels (percent of what remains, "
                 "such as '40%', or an absolute number), or rounding 'authors'"
@@ -100,6 +105,8 @@ class PruneConfig:
         for name, smallest in {"dense_epochs": 1, "epochs": 1, "tune_epochs": 0}.items():
             if getattr(self, name) is not None:
                 _require_integer(name, getattr(self, name), smallest)
+        if not self.rounding_seconds > 0:
+            raise InputError(f"rounding_seconds must be positive, got {self.rounding_seconds!r}")
         reserved = sorted({"epochs", "seed", "device"} & set(self.training))
         if reserved:
             raise InputError(f"set {', '.join(reserved)} by its own field, not in 'training'")

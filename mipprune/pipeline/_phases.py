@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +15,9 @@ from torch import nn
 from mipprune._support.files import write_json
 from mipprune.graph import Masks, remove, spec
 from mipprune.graph.budgets import Budgets
-from mipprune.models import load_weights
+from mipprune.models import batches, load_weights
+from mipprune.pipeline._compress import compress
+from mipprune.pipeline._compressed import CompressOptions
 from mipprune.pipeline._directory import RunDirectory
 from mipprune.pipeline._recipes import method_options
 from mipprune.pipeline._saved import MASKS_NAME, read_masks, save_pruned
@@ -25,6 +28,8 @@ from mipprune.training.checkpoint import CHECKPOINT_NAME
 __all__ = ["Trained", "fine_tune", "new_method", "remove_channels", "train_dense", "train_method"]
 
 HISTOGRAM_BINS = 20
+CALIBRATION_BATCH = 128
+CALIBRATION_BATCHES = 8
 
 
 @runtime_checkable
@@ -99,14 +104,10 @@ def remove_channels(
 ) -> tuple[nn.Module, Masks]:
     """Phase 3: rounding to the budget, removal with its comparison, and counting."""
     folder = run.phase("remove")
-    masks = read_masks(run)
-    if masks is None:
-        task.announce("rounding and removal")
-        masks = trained.method.choose(budget)
-        plain = {name: mask.astype(int).tolist() for name, mask in masks.items()}
-        write_json(folder / MASKS_NAME, plain)
-    network = trained.method.finish(trained.network, masks)
-    smaller = remove(network, task.groups, masks)
+    if task.config.rounding == "optimiser" and budget is not None:
+        smaller, masks = _by_optimiser(task, folder, trained, budget)
+    else:
+        smaller, masks = _by_method(task, run, trained, budget)
     kept = task.groups.kept(masks)
     counted = find_groups(smaller, task.inputs, task.config.device)
     sizes = {
@@ -128,6 +129,51 @@ def remove_channels(
     }
     _record(task, run, "remove", smaller, sizes=sizes)
     return smaller, masks
+
+
+def _by_method(
+    task: Task, run: RunDirectory, trained: Trained, budget: Budgets | None
+) -> tuple[nn.Module, Masks]:
+    """Masks by the method's own scores or rule."""
+    masks = read_masks(run)
+    if masks is None:
+        task.announce("rounding and removal")
+        masks = trained.method.choose(budget)
+        _save_masks(run.phase("remove"), masks)
+    network = trained.method.finish(trained.network, masks)
+    return remove(network, task.groups, masks), masks
+
+
+def _by_optimiser(
+    task: Task, folder: Path, trained: Trained, budget: Budgets
+) -> tuple[nn.Module, Masks]:
+    """Widths and masks on calibration data, weights refitted; finished steps are kept."""
+    task.announce("rounding by the optimiser, and removal")
+    whole = {family.name: np.ones(len(family), dtype=bool) for family in task.groups}
+    network = trained.method.finish(trained.network, whole)
+    images = batches(
+        task.data, "train", CALIBRATION_BATCH, shuffle=True, augment=False, seed=task.config.seed
+    )
+    store = folder / "optimiser"
+    found = compress(
+        network,
+        list(islice(images, CALIBRATION_BATCHES)),
+        budget,
+        options=CompressOptions(time_limit=task.config.rounding_seconds, seed=task.config.seed),
+        groups=task.groups,
+        out=store,
+        resume=(store / "compress.json").is_file(),
+        forward=task.forward,
+        log=task.progress,
+    )
+    masks = task.groups.masks(task.groups.kept(found.masks))
+    _save_masks(folder, masks)
+    return found.model, masks
+
+
+def _save_masks(folder: Path, masks: Masks) -> None:
+    plain = {name: mask.astype(int).tolist() for name, mask in masks.items()}
+    write_json(folder / MASKS_NAME, plain)
 
 
 def fine_tune(task: Task, run: RunDirectory, model: nn.Module) -> nn.Module:

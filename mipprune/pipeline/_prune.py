@@ -122,7 +122,7 @@ def prune(
     limits = {}
     if config.limits:
         limits = {resource.name: resource.limit for resource in budget.resolve(task.groups)}
-    rounding = budget if config.rounding == "budget" else None
+    rounding = None if config.rounding == "authors" else budget
     _try_out(task, rounding, Path(out))
     run = RunDirectory.open(out, config) if resume else RunDirectory.create(out, config)
     reference = train_dense(task, run)

@@ -30,7 +30,7 @@ def test_differences_name_the_setting() -> None:
     [
         ({"macs": None}, "there is no budget"),
         ({"rounding": "authors"}, "takes no budget"),
-        ({"rounding": "best"}, "rounding must be one of budget, authors"),
+        ({"rounding": "best"}, "rounding must be one of budget, optimiser, authors"),
         ({"multiple_of": 0}, "multiple_of must be an integer >= 1"),
         ({"seed": -1}, "seed must be"),
         ({"seed": True}, "seed must be"),

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from mipprune.errors import InputError
+from mipprune.pipeline import PruneConfig, prune
 from mipprune.training import method_class, method_names
 from tests.pipeline.tiny import tiny_run
 
@@ -47,3 +50,41 @@ def test_budget_holds_and_the_run_can_be_read_again(name: str, tmp_path: Path) -
         again.model.state_dict().values(), found.model.state_dict().values(), strict=True
     ):
         assert torch.equal(mine, theirs)
+
+
+def test_the_optimiser_rounds_within_the_budget_and_resumes(tmp_path: Path) -> None:
+    """Weights are refitted, so the network right after removal beats the one by scores."""
+    settings: dict[str, Any] = {
+        "data": "digits",
+        "model": "resnet20",
+        "model_options": {"base_width": 8},
+        "method": "l1-norm",
+        "macs": "40%",
+        "dense_epochs": 2,
+        "tune_epochs": 0,
+        "latency_repeats": 0,
+    }
+    by_scores = prune(PruneConfig(**settings), tmp_path / "scores", progress=False)
+    chosen = PruneConfig(**settings, rounding="optimiser", rounding_seconds=3.0)
+    by_optimiser = prune(chosen, tmp_path / "optimiser", progress=False)
+    size = by_optimiser.report.size("MACs")
+    assert size is not None
+    assert size.asked is not None
+    assert size.predicted == size.counted <= size.asked
+    accuracies = []
+    for result in (by_scores, by_optimiser):
+        stage = result.report.stage("after removal")
+        assert stage is not None
+        assert stage.test is not None
+        accuracies.append(stage.test)
+    assert accuracies[1] > accuracies[0] + 0.1
+    (tmp_path / "optimiser" / "remove" / "result.json").unlink()
+    (tmp_path / "optimiser" / "report.json").unlink()
+    again = prune(chosen, tmp_path / "optimiser", resume=True, progress=False)
+    for name, mask in by_optimiser.masks.items():
+        assert np.array_equal(again.masks[name], mask)
+
+
+def test_seconds_for_the_optimiser_are_positive() -> None:
+    with pytest.raises(InputError, match="rounding_seconds"):
+        PruneConfig(data="digits", model="resnet20", macs="40%", rounding_seconds=0.0)

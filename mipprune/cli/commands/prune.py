@@ -44,9 +44,13 @@ def _configure_budget(parser: Parser) -> None:
     group.add_argument("--multiple-of", type=int, metavar="N", help="widths are multiples of N")
     group.add_argument(
         "--rounding",
-        choices=("budget", "authors"),
-        help="best scores within the budget (default), or the accuracy-tolerant "
-        "threshold of the SPR authors' code, which takes no budget",
+        choices=("budget", "optimiser", "authors"),
+        help="best scores within the budget (default); widths and masks by the optimiser "
+        "with refitted weights; or the accuracy-tolerant threshold of the SPR authors' code, "
+        "which takes no budget",
+    )
+    group.add_argument(
+        "--rounding-seconds", type=float, metavar="SECONDS", help="for the optimiser; default 60"
     )
 
 
@@ -110,7 +114,8 @@ def _given(options: Namespace) -> dict[str, Any]:
     """Settings that were given, by their names in PruneConfig."""
     plain = (
         "data", "model", "method", "macs", "params", "channels", "multiple_of", "rounding",
-        "seed", "weights", "data_root", "dense_epochs", "epochs", "tune_epochs", "device",
+        "rounding_seconds", "seed", "weights", "data_root", "dense_epochs", "epochs",
+        "tune_epochs", "device",
         "latency_repeats",
     )  # fmt: skip
     settings = {name: getattr(options, name) for name in plain}
