@@ -47,7 +47,11 @@ def with_certificate(
         certificate = certify(problem, solution.mask, time_limit=left)
     else:
         certificate = certificate.with_mask(problem, solution.mask)
-    return replace(solution, certificate=certificate, certified_bound=certificate.bound)
+    # A root proof may bound more than a search that was stopped early.
+    bound = min(max(solution.bound, certificate.bound), solution.value)
+    return replace(
+        solution, certificate=certificate, certified_bound=certificate.bound, bound=bound
+    )
 
 
 def _tree(

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from mipprune.graph import ChannelGroups
 from mipprune.graph.budgets import Resource
 
 __all__ = ["WidthSolution", "choose_widths"]
+
+TOLERANCE = 1e-8
+"""What the solver's tolerances may hide, relative to the largest error of a curve."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,20 +97,26 @@ def choose_widths(
         No widths found that meet all limits together.
     """
     began = time.monotonic()
+    scale = max((float(np.abs(curve.values).max()) for curve in curves), default=0.0)
+    # Tolerances of the solver are absolute: the program sees errors of at most one.
+    scale = scale if scale > 0 else 1.0
+    given, curves = curves, [_scaled(curve, 1.0 / scale) for curve in curves]
     costs = [resource_costs(groups, curves, resource.terms) for resource in resources]
     best = _incumbent(curves, costs, resources)
     model = build_width_program(curves, costs, resources)
     _start(model, best)
     share = None if time_limit is None else 0.6 * time_limit
-    choice, bound, proven = _run(model, share, gap, best is not None, log)
+    choice, bound = _run(model, share, gap, best is not None, log)
     choice = _better(curves, costs, resources, choice, best)
     if choice is None:
         raise NoSolutionError("no widths meet all budgets together; raise one of them")
-    value = sum(float(curve.values[i]) for curve, i in zip(curves, choice, strict=True))
+    value = sum(float(curve.values[i]) for curve, i in zip(given, choice, strict=True))
+    bound = scale * bound - TOLERANCE * scale
     lower = build_width_program(curves, costs, resources, use_bounds=True)
     _start(lower, choice)
     left = None if time_limit is None else max(time_limit - (time.monotonic() - began), 0.5)
-    _, error_bound, _ = _run(lower, left, gap, True, False)
+    _, error_bound = _run(lower, left, gap, True, False)
+    error_bound = scale * error_bound - TOLERANCE * scale
     return WidthSolution(
         counts={c.family: int(c.counts[i]) for c, i in zip(curves, choice, strict=True)},
         value=value,
@@ -115,15 +124,14 @@ def choose_widths(
         error_bound=min(error_bound, bound, value),
         costs={r.name: cost.value(choice) for r, cost in zip(resources, costs, strict=True)},
         seconds=time.monotonic() - began,
-        proven=proven,
+        proven=value - bound <= gap * abs(value) + 2 * TOLERANCE * scale,
     )
 
 
 def _run(
     model: Any, time_limit: float | None, gap: float, warm: bool, log: bool
-) -> tuple[list[int] | None, float, bool]:
-    """Chosen options, bound, and whether the gap was reached."""
-    from pyomo.contrib.appsi.base import TerminationCondition
+) -> tuple[list[int] | None, float]:
+    """Chosen options and bound."""
     from pyomo.contrib.appsi.solvers import Highs
 
     engine = Highs()
@@ -132,19 +140,26 @@ def _run(
     engine.config.warmstart = warm
     engine.config.stream_solver = log
     # Budgets are scaled to 1: a tolerance of 1e-9 is below one MAC in a billion.
-    engine.highs_options = {"mip_rel_gap": gap, "mip_feasibility_tolerance": 1e-9}
+    engine.highs_options = {
+        "mip_rel_gap": gap,
+        "mip_abs_gap": 0.0,
+        "mip_feasibility_tolerance": 1e-9,
+    }
     results = engine.solve(model)
     bound = results.best_objective_bound
     bound = -math.inf if bound is None or not math.isfinite(bound) else float(bound)
-    proven = results.termination_condition == TerminationCondition.optimal
     if results.best_feasible_objective is None:
-        return None, bound, proven
+        return None, bound
     results.solution_loader.load_vars()
     chosen: dict[int, int] = {}
     for (f, i), variable in model.choose.items():
         if variable.value > 0.5:
             chosen[f] = i
-    return [chosen[f] for f in sorted(chosen)], bound, proven
+    return [chosen[f] for f in sorted(chosen)], bound
+
+
+def _scaled(curve: WidthCurve, factor: float) -> WidthCurve:
+    return replace(curve, values=factor * curve.values, bounds=factor * curve.bounds)
 
 
 def _incumbent(

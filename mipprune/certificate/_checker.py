@@ -10,6 +10,7 @@ import hashlib
 import sys
 from dataclasses import dataclass
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -48,7 +49,15 @@ def verify(certificate_path: Any, problem_path: Any) -> Verdict:
             _check_mask(problem, cert, cert["mask"].astype(bool), value)
             require(claimed <= value, "bound above the value of its own mask")
         return Verdict(True, bound, claimed, value, kind, "proved")
-    except (LookupError, ValueError, TypeError, OSError, EOFError, AttributeError) as error:
+    except (
+        LookupError,
+        ValueError,
+        TypeError,
+        OSError,
+        EOFError,
+        AttributeError,
+        BadZipFile,
+    ) as error:
         name = "" if type(error) is ValueError else f"{type(error).__name__}: "
         return Verdict(False, bound, claimed, value, kind, name + str(error))
 
@@ -59,9 +68,12 @@ def require(condition: Any, reason: str) -> None:
 
 
 def _read(path: Any) -> Arrays:
+    with open(path, "rb") as stream:
+        require(stream.read(2) == b"PK", f"{path} is not an npz file")
     with np.load(path, allow_pickle=False) as archive:
         arrays = {key: archive[key] for key in archive.files}
     for key, array in arrays.items():
+        require(array.dtype.kind in "fiubU", f"array '{key}' is not of plain numbers or text")
         if array.dtype.kind == "f" and key not in ("budgets", "lower") and key[:5] != "big_m":
             require(np.all(np.isfinite(array)), f"array '{key}' holds NaN or infinity")
     return arrays
@@ -166,7 +178,7 @@ def _score(d: Any, u: Any, off: Any, box: float, c: Any) -> float:
         w = np.minimum(point / np.where(d > 0, d, 1e-300), box)
         return float((point * w - d * w**2 / 2).sum())
     if not np.any(d):  # range space of a singular G
-        require(np.linalg.norm(u) <= 1e-9 * np.linalg.norm(c), "weights without box or split")
+        require(np.linalg.norm(u) <= 1e-12 * np.linalg.norm(c), "weights without box or split")
         return 0.0
     values, vectors = np.linalg.eigh(d)
     require(values[0] > 1e-12 * values[-1], "a block of the split is not positive definite")
@@ -179,6 +191,7 @@ def _binary(problem: Problem, cert: Arrays) -> float:
     """c - u'Ru/2 - max_y sum_j y_j (d_j/2 - v_j - (Ru)_j), R = M + diag d psd."""
     require(problem.variant == "mask", "kind and variant do not fit")
     matrix, d, u = sum(h for h, _, _, _, _ in problem.terms), cert["diagonal"], cert["dual"]
+    require(d.shape == u.shape == (problem.p,), "a dual array has the wrong shape")
     vector = problem.prices - sum(c[:, 0] for _, c, _, _, _ in problem.terms) + np.diag(matrix) / 2
     rest = matrix - np.diag(np.diag(matrix)) + np.diag(d)
     require(_is_psd(rest), "M + diag(d) is not psd")

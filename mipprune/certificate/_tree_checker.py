@@ -135,6 +135,7 @@ def _leaf(problem: Problem, cert: Arrays, state: Any, tails: Any, goal: float) -
             z, scale = singles[t], float(cert.get(f"scale_{i}", np.asarray(1.0)))
             if f"direction_{i}_{t}" in cert:
                 z, scale = cert[f"direction_{i}_{t}"][undecided[problem.terms[t][3]]], 1.0
+            require(z.shape == b.shape, "a direction has the wrong shape")
             z, member = scale * z, (ids[:, None] == of) * 1.0
             own = member @ (p * (z @ z.T)) @ member.T
             linear, q = linear + member @ (b * z).sum(1), q + own

@@ -16,7 +16,7 @@ __all__ = ["DualValue", "evaluate_dual", "term_dual_value"]
 Floats = NDArray[np.float64]
 
 UNIT = float(np.finfo(np.float64).eps)
-ABSENT = 1e-9
+ABSENT = 1e-12
 """Residual accepted (relative to the cross moments) where a block has no range."""
 RANGE = 1e-12
 """Relative eigenvalue below which a direction of a block counts as absent."""

@@ -8,6 +8,12 @@ from numpy.typing import NDArray
 
 from mipprune.problem import ChannelSelection, Term
 from mipprune.relaxation.removal import RemovalForm, removal_form
+from mipprune.solvers.branch_and_bound._careful import (
+    WORST,
+    CarefulExplorer,
+    condition,
+    downdate_margin,
+)
 from mipprune.solvers.branch_and_bound._frontier import Found
 from mipprune.solvers.branch_and_bound._pairwise import tighten
 from mipprune.solvers.branch_and_bound._root import Root, removal_root
@@ -137,9 +143,13 @@ class RangeSpaceExplorer:
         restricted = _restricted(self.problem, state != REMOVED)
         form = removal_form(restricted)
         root = removal_root(restricted, form, self.steps)
-        if not form.singular:
-            inner = CompiledExplorer(root, form.margin)
+        worst = math.inf if form.singular else condition(restricted, form)
+        if worst <= WORST:
+            inner = CompiledExplorer(root, form.margin + downdate_margin(restricted, worst))
             return inner.explore(state, bound, control, shared, first, node_cap)
+        if not form.singular:
+            careful = CarefulExplorer(self.problem, worst)
+            return careful.explore(state, bound, control, shared, first, node_cap)
         return self._open(state, bound, shared, form, root)
 
     def _open(

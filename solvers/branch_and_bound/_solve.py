@@ -21,6 +21,12 @@ from mipprune.problem import (
 )
 from mipprune.relaxation.removal import removal_form
 from mipprune.solvers.branch_and_bound._addition import AdditionExplorer, addition_pays
+from mipprune.solvers.branch_and_bound._careful import (
+    WORST,
+    CarefulExplorer,
+    condition,
+    downdate_margin,
+)
 from mipprune.solvers.branch_and_bound._explorers import CompiledExplorer, RangeSpaceExplorer
 from mipprune.solvers.branch_and_bound._frontier import Explorer, Frontier, Limits
 from mipprune.solvers.branch_and_bound._incumbent import eliminate, swap
@@ -123,9 +129,13 @@ def _explorer(canonical: ChannelSelection) -> Explorer:
     form = removal_form(canonical)
     if form.singular:
         return RangeSpaceExplorer(canonical, steps)
+    worst = condition(canonical, form)
+    if worst > WORST:
+        return CarefulExplorer(canonical, worst)
+    margin = form.margin + downdate_margin(canonical, worst)
     if addition_pays(canonical):
-        return AdditionExplorer(canonical, form.margin, form.value_all)
-    return CompiledExplorer(removal_root(canonical, form, steps), form.margin)
+        return AdditionExplorer(canonical, margin, form.value_all)
+    return CompiledExplorer(removal_root(canonical, form, steps), margin)
 
 
 def _first_mask(explorer: Explorer, state: NDArray[np.int8]) -> NDArray[np.bool_] | None:

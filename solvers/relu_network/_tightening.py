@@ -44,7 +44,10 @@ def tighten_bounds(
                 if time.monotonic() - began > time_limit:
                     return PreactivationBounds(tuple(lower), tuple(upper))
                 model.probe_objective.set_value(sense * probe)
-                found = sense * engine.solve(model).best_objective_bound
+                reached = engine.solve(model).best_objective_bound
+                if reached is None:
+                    continue  # no mask meets the limits, or the solver gave up: keep what holds
+                found = sense * reached
                 slack = 1e-7 * max(abs(found), 1.0)
                 if np.isfinite(found):
                     tightest = max if sense == 1 else min

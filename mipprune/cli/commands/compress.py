@@ -46,7 +46,7 @@ def _configure(parser: Parser) -> None:
 
 def _configure_budgets(parser: Parser) -> None:
     group = parser.add_argument_group(
-        "budgets", "what remains: a percentage such as 50%%, or a number; all hold together"
+        "budgets", "what remains: a percentage such as 50%, or a number; all hold together"
     )
     group.add_argument("--macs", metavar="AMOUNT", help="multiply-accumulates per example")
     group.add_argument("--params", metavar="AMOUNT", help="parameters")
@@ -79,7 +79,7 @@ def _execute(options: Namespace) -> int:
         )
     except KeyboardInterrupt:
         print(
-            "\ninterrupted; finished steps are saved, go on with the same command and --resume",
+            f"\ninterrupted; go on with the same command and --resume (if {options.out} exists)",
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
