@@ -70,8 +70,9 @@ def require(condition: Any, reason: str) -> None:
 def _read(path: Any) -> Arrays:
     with open(path, "rb") as stream:
         require(stream.read(2) == b"PK", f"{path} is not an npz file")
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {key: archive[key] for key in archive.files}
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
     for key, array in arrays.items():
         require(array.dtype.kind in "fiubU", f"array '{key}' is not of plain numbers or text")
         if array.dtype.kind == "f" and key not in ("budgets", "lower") and key[:5] != "big_m":
