@@ -1,16 +1,14 @@
 """A compression by name: network, weights and data set in, a folder with report out."""
 
-import io
 import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from mipprune._support.files import atomic_path, write_json
+from mipprune._support.files import write_json
 from mipprune._support.provenance import provenance
 from mipprune.errors import InputError
 from mipprune.graph import Budgets, CostTerm
@@ -19,10 +17,11 @@ from mipprune.pipeline._agreement import Agreement, measure_agreement
 from mipprune.pipeline._compress import compress
 from mipprune.pipeline._compressed import Compressed, CompressOptions
 from mipprune.pipeline._config import PruneConfig
+from mipprune.pipeline._directory import RunDirectory
 from mipprune.pipeline._latency import measure_latency
 from mipprune.pipeline._latency_model import LatencyTable
 from mipprune.pipeline._prune import make_task
-from mipprune.pipeline._saved import MASKS_NAME, MODEL_NAME
+from mipprune.pipeline._saved import MASKS_NAME, save_pruned
 from mipprune.pipeline._task import Task
 from mipprune.report import (
     FamilyWidth,
@@ -139,7 +138,9 @@ def run_compression(
     if config.tune_epochs:
         final, stage = _fine_tune(task, final, folder)
         stages.append(stage)
-    _save_model(folder, final)
+    # With these the folder exports and loads like that of any other run.
+    config.save(folder / "config.json")
+    save_pruned(RunDirectory(folder), final)
     held_out = measure_agreement(
         final, dense, list(batches(task.data, "test", BATCH, shuffle=False, augment=False))
     )
@@ -202,13 +203,6 @@ def _fine_tune(task: Task, model: nn.Module, folder: Path) -> tuple[nn.Module, S
 def _save_masks(folder: Path, compressed: Compressed) -> None:
     plain = {name: mask.astype(int).tolist() for name, mask in compressed.masks.items()}
     write_json(folder / MASKS_NAME, plain)
-
-
-def _save_model(folder: Path, model: nn.Module) -> None:
-    buffer = io.BytesIO()
-    torch.save(model.state_dict(), buffer)
-    with atomic_path(folder / MODEL_NAME) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
 
 
 def _report(

@@ -35,7 +35,10 @@ def test_compress_writes_a_report_and_refuses_to_write_over_it(
     assert macs.asked is not None
     assert macs.predicted == macs.counted <= macs.asked
     assert all(entry.bound <= entry.value * (1 + 1e-9) for entry in report.gaps)
-    assert (out / "model.pt").is_file()
+    exported = tmp_path / "small.safetensors"
+    assert main(["export", str(out), "--safetensors", str(exported)]) == 0
+    assert exported.is_file()
+    capsys.readouterr()
     assert main(command) == 2
     assert "resume" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
