@@ -1,10 +1,7 @@
 """Methods under DistributedDataParallel: two gloo processes equal one with both batches."""
 
-import socket
-import sys
 from pathlib import Path
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -13,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mipprune.models import batches
 from mipprune.training import SPR, Method, build_method, optimizer_groups
 from tests.training.networks import TinyNet, tiny_data, tiny_groups
+from tests.training.processes import process_group, run_workers
 
 STEPS = 4
 NAMES = ("spr", "l0")
@@ -42,42 +40,19 @@ def steps(
     return dict(inner.named_parameters())
 
 
-def worker(rank: int, port: int, out: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
-    try:
+def worker(rank: str, out: str) -> None:
+    with process_group(int(rank), out):
         for name in NAMES:
             inner, method = prepared(name)
             model = DistributedDataParallel(inner)
-            found = steps(model, inner, method, slice(4 * rank, 4 * rank + 4))
+            found = steps(model, inner, method, slice(4 * int(rank), 4 * int(rank) + 4))
             if isinstance(method, SPR):
                 assert torch.equal(method.penalty(model), method.penalty())
             torch.save({k: v.detach() for k, v in found.items()}, f"{out}/{name}{rank}.pt")
-    finally:
-        torch.distributed.destroy_process_group()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="forks with torch loaded")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # Forked, so that torch is not imported twice more; spawning takes ten seconds.
-    context = torch.multiprocessing.get_context("fork")
-    processes = [context.Process(target=worker, args=(r, port, str(tmp_path))) for r in range(2)]
-    try:
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(timeout=60)
-        assert [process.exitcode for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
+    run_workers(__name__, tmp_path)
     for name in NAMES:
         inner, method = prepared(name)
         expected = steps(inner, inner, method, slice(None))

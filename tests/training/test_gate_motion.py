@@ -1,11 +1,8 @@
 """Gates that move apart from the optimizer, also in distributed processes."""
 
-import socket
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +12,7 @@ from mipprune.models import batches
 from mipprune.training import BAR, Method, Tapering, optimizer_groups
 from mipprune.training._gate_motion import AdamStep, GradientTap, strongest
 from tests.training.networks import TinyNet, tiny_data, tiny_groups
+from tests.training.processes import process_group, run_workers
 
 NAMES = ("bar", "tapering")
 
@@ -90,39 +88,17 @@ def steps(model: nn.Module, inner: nn.Module, method: Method, part: slice) -> di
     return {name: value.detach().clone() for name, value in inner.named_parameters()}
 
 
-def worker(rank: int, port: int, out: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
-    try:
+def worker(rank: str, out: str) -> None:
+    with process_group(int(rank), out):
         for name in NAMES:
             inner, method = prepared(name)
             model = DistributedDataParallel(inner)
-            found = steps(model, inner, method, slice(4 * rank, 4 * rank + 4))
+            found = steps(model, inner, method, slice(4 * int(rank), 4 * int(rank) + 4))
             torch.save(found, f"{out}/{name}{rank}.pt")
-    finally:
-        torch.distributed.destroy_process_group()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="forks with torch loaded")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_gates_are_the_same_in_all_processes(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = torch.multiprocessing.get_context("fork")
-    processes = [context.Process(target=worker, args=(r, port, str(tmp_path))) for r in range(2)]
-    try:
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(timeout=90)
-        assert [process.exitcode for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
+    run_workers(__name__, tmp_path)
     for name in NAMES:
         inner, method = prepared(name)
         before = {key: value.detach().clone() for key, value in inner.named_parameters()}
