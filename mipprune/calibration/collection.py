@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mipprune._support.progress import Progress
+from mipprune.calibration._attention import attention_of, heads_of, without_fast_path
 from mipprune.calibration._consumers import Consumer, Statistics, find_consumers
 from mipprune.calibration._design import Sampler, rows_of, targets_at
 from mipprune.calibration.families import Calibration, build_calibration
@@ -87,7 +88,8 @@ def calibrate(
     }
     collector = _Collector(model, reference, list(consumers.values()), sampler)
     count = 0
-    with collector, Progress("calibrate", unit="batches", enabled=log) as progress:
+    bar = Progress("calibrate", unit="batches", enabled=log)
+    with without_fast_path(), collector, bar as progress:
         for batch in batches:
             collector.run(batch, count, forward)
             count += 1
@@ -148,8 +150,12 @@ class _Collector:
             network.eval()
         for consumer in self.consumers:
             for name in consumer.modules:
-                layer = self.model.get_submodule(name)
-                hook = self._collect_hook(consumer, name)
+                layer: nn.Module | None = attention_of(self.model, name)
+                if layer is not None:
+                    hook = self._heads_hook(consumer, name)
+                else:
+                    layer = self.model.get_submodule(name)
+                    hook = self._collect_hook(consumer, name)
                 self.handles.append(layer.register_forward_hook(hook, with_kwargs=True))
                 if self.reference is not None:
                     twin = _twin(self.reference, name)
@@ -179,7 +185,9 @@ class _Collector:
             ) from error
 
     def _target_hook(self, name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
+        def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            if isinstance(output, tuple):  # attention gives its weights too
+                output = output[0]
             # A copy: an in-place activation may follow.
             self.targets.setdefault(name, []).append(output.detach().clone())
 
@@ -190,15 +198,36 @@ class _Collector:
             layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
         ) -> None:
             x = args[0] if args else kwargs["input"]
-            call = self.calls.get(name, 0)
-            self.calls[name] = call + 1
-            self._add(consumer, name, layer, x.detach(), output, call)
+            self._add(consumer, name, layer, x.detach(), output)
+
+        return hook
+
+    def _heads_hook(self, consumer: Consumer, name: str) -> Callable[..., None]:
+        projecting = False
+
+        def hook(
+            module: nn.MultiheadAttention,
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
+            output: tuple[Tensor, Tensor | None],
+        ) -> None:
+            nonlocal projecting
+            if projecting:  # the call made below
+                return
+            projecting = True
+            try:
+                x = heads_of(module, args, kwargs)
+            finally:
+                projecting = False
+            self._add(consumer, name, module.out_proj, x.detach(), output[0])
 
         return hook
 
     def _add(
-        self, consumer: Consumer, name: str, layer: nn.Module, x: Tensor, output: Tensor, call: int
+        self, consumer: Consumer, name: str, layer: nn.Module, x: Tensor, output: Tensor
     ) -> None:
+        call = self.calls.get(name, 0)
+        self.calls[name] = call + 1
         if not bool(torch.isfinite(x).all()):
             raise InputError(f"the input of layer '{name}' contains NaN or infinity")
         target, twin = None, layer
@@ -226,7 +255,8 @@ class _Collector:
 
 def _twin(reference: nn.Module, name: str) -> nn.Module:
     try:
-        return reference.get_submodule(name)
+        layer: nn.Module | None = attention_of(reference, name)
+        return reference.get_submodule(name) if layer is None else layer
     except AttributeError as error:
         raise InputError(
             f"the reference has no layer '{name}'; give the network as it was before pruning"
