@@ -16,6 +16,7 @@ __all__ = [
     "RemovalError",
     "SolverError",
     "TraceError",
+    "WorkerError",
 ]
 
 
@@ -79,3 +80,7 @@ class CertificateError(MippruneError, ValueError):
 
 class NonFiniteLossError(MippruneError, ArithmeticError):
     """The training loss became NaN or infinite."""
+
+
+class WorkerError(MippruneError, RuntimeError):
+    """A process that worked for this one died."""

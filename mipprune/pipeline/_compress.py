@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from mipprune.pipeline._compressed import Compressed, CompressOptions, FamilyRes
 from mipprune.pipeline._curves import FamilyCurve, measure_curves
 from mipprune.pipeline._norms import refresh_norms
 from mipprune.pipeline._store import CompressStore
+from mipprune.pipeline._weighting import in_units_of_outputs, relative_to_energy
 from mipprune.problem import ChannelSelection, Solution
 from mipprune.solvers.widths import WidthSolution, choose_widths
 
@@ -36,6 +38,9 @@ __all__ = ["compress"]
 
 EXACT_CHANNELS = 128
 """Families up to this many classes are given to branch and bound, wider ones to local search."""
+
+WEIGHTING_BATCHES = 4
+"""Batches on which the change of the outputs is measured, per family and width."""
 
 
 def compress(
@@ -94,6 +99,8 @@ def compress(
         belongs to another network or other settings (with it).
     BudgetError
         A budget that cannot be reached, or budgets that conflict.
+    WorkerError
+        A process that measured curves died (``jobs`` > 1).
     """
     began = time.monotonic()
     settings = CompressOptions() if options is None else options
@@ -175,6 +182,8 @@ class _Work:
             time_limit=limit,
             jobs=settings.jobs,
             log=self.log,
+            kept=self.store.curve,
+            found=self.store.save_curve,
         )
         weighted = [self.weighted(calibration[c.curve.family], c) for c in plain]
         self.store.save_curves(weighted)
@@ -182,20 +191,16 @@ class _Work:
 
     def weighted(self, family: CalibratedFamily, found: FamilyCurve) -> FamilyCurve:
         """The curve in units that compare between families."""
-        energy = sum(term.energy for term in family.terms)
-        factor = 2.0 / energy if energy > 0 else 0.0
-        if self.settings.weighting == "output":
-            index = _middle(found)
-            value = float(found.curve.values[index])
-            if value > 0:
-                trial = copy.deepcopy(self.model)
-                problem = family.problem(damping=self.settings.damping)
-                apply_weights(trial, family, problem.weights(found.masks[index]))
-                factor = self.agreement(trial).relative_error / value
-        curve = replace(
-            found.curve, values=factor * found.curve.values, bounds=factor * found.curve.bounds
-        )
-        return FamilyCurve(curve, found.masks)
+        if self.settings.weighting == "relative":
+            return relative_to_energy(family, found)
+        few = list(islice(self.batches, WEIGHTING_BATCHES))
+
+        def output_error(trial: nn.Module) -> float:
+            found = measure_agreement(trial, self.model, few, forward=self.forward)
+            return found.relative_error
+
+        damping = self.settings.damping
+        return in_units_of_outputs(self.model, family, found, damping, output_error)
 
     def choose_masks(
         self,
@@ -301,12 +306,6 @@ def _solve(
         return found
     bound = relax(problem, time_limit=half).bound
     return replace(found, bound=min(bound, found.value), seconds=time.monotonic() - began)
-
-
-def _middle(found: FamilyCurve) -> int:
-    """Index of the count nearest to half of the family."""
-    counts = found.curve.counts
-    return int(np.argmin(np.abs(counts - counts[-1] / 2)))
 
 
 def _checked_batches(batches: Iterable[Any]) -> Iterable[Any]:

@@ -27,7 +27,7 @@ class CompressOptions:
         Ridge of each layer relative to the mean diagonal of its Gram matrix.
     weighting : {"output", "relative"}
         How errors of different families compare: by the change of the network's
-        outputs that one unit of each causes (measured once per family), or
+        outputs that one unit of each causes (measured per family at a few widths), or
         relative to the energy of the layers that read it.
     most_widths : int
         Widths offered per family.
@@ -44,7 +44,8 @@ class CompressOptions:
     patches : int or None
         Output positions drawn per example and layer, default all.
     jobs : int
-        Families whose curves are measured at the same time (joblib).
+        Families whose curves are measured at the same time, with the backend of
+        joblib that is active: processes, or Dask inside ``joblib.parallel_config``.
     seed : int
     """
 

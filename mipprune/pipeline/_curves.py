@@ -1,8 +1,10 @@
 """Error-against-width curves of all families, with bounds."""
 
 import math
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from mipprune._support.progress import Progress
 from mipprune.calibration import CalibratedFamily
-from mipprune.errors import MissingExtraError
+from mipprune.errors import MissingExtraError, WorkerError
 from mipprune.formulation.widths import WidthCurve
 from mipprune.graph import ChannelGroups, Family
 from mipprune.graph.budgets import admissible_counts, unit_rows
@@ -21,6 +23,7 @@ from mipprune.problem import ChannelSelection
 __all__ = ["FamilyCurve", "family_counts", "measure_curves"]
 
 Bools = NDArray[np.bool_]
+_Task = tuple[ChannelSelection, NDArray[np.int64], str, float | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +60,26 @@ def measure_curves(
     time_limit: float | None,
     jobs: int,
     log: bool,
+    kept: Callable[[str], FamilyCurve | None] = lambda _: None,
+    found: Callable[[FamilyCurve], None] = lambda _: None,
 ) -> list[FamilyCurve]:
     """Curves of several families, ``jobs`` of them at a time in processes of their own.
 
     Values come from one greedy elimination per family; bounds from relaxations
-    within the time limit, made monotone (more channels never hurt).
+    within the time limit, made monotone (more channels never hurt). Families
+    that ``kept`` gives a curve for are not measured; ``found`` gets every other
+    curve as soon as it is there. With ``jobs`` > 1 the backend of joblib that is
+    active is used: processes of this machine, or Dask inside
+    ``joblib.parallel_config("dask")``.
+
+    Raises
+    ------
+    WorkerError
+        A process that measures died.
     """
-    share = None if time_limit is None else time_limit * jobs / max(len(families), 1)
+    curves = {family.family.name: kept(family.family.name) for family in families}
+    missing = [family for family in families if curves[family.family.name] is None]
+    share = None if time_limit is None else time_limit * jobs / max(len(missing), 1)
     tasks = [
         (
             family.problem(damping=damping),
@@ -71,21 +87,41 @@ def measure_curves(
             family.family.name,
             share,
         )
-        for family in families
+        for family in missing
     ]
-    if jobs == 1:
-        found = []
-        with Progress("curves", len(tasks), unit="families", enabled=log) as progress:
-            for task in tasks:
-                found.append(_measure(*task))
-                progress.update()
-        return found
+    measured = (_measure(*task) for task in tasks) if jobs == 1 else _in_parallel(tasks, jobs)
+    with Progress("curves", len(tasks), unit="families", enabled=log) as progress:
+        for curve in measured:
+            curves[curve.curve.family] = curve
+            found(curve)
+            progress.update()
+    return [curve for curve in curves.values() if curve is not None]
+
+
+def _in_parallel(tasks: Sequence[_Task], jobs: int) -> Iterator[FamilyCurve]:
+    """Curves as they are finished."""
     try:
         joblib: Any = import_module("joblib")
     except ImportError:
         raise MissingExtraError("joblib", "dask", "for jobs > 1") from None
-    parallel = joblib.Parallel(n_jobs=jobs, verbose=5 if log else 0)
-    return list(parallel(joblib.delayed(_measure)(*task) for task in tasks))
+    parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+    try:
+        yield from parallel(joblib.delayed(_measure)(*task) for task in tasks)
+    except _worker_deaths() as error:
+        raise WorkerError(
+            f"a process that measured curves died ({type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}); out "
+            "of memory is the usual reason: take fewer jobs. Curves that were finished are kept "
+            "in out= (if that was given): run again with resume"
+        ) from error
+
+
+def _worker_deaths() -> tuple[type[BaseException], ...]:
+    """What joblib's backends raise when a worker is gone."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return (BrokenExecutor,)
+    return (BrokenExecutor, distributed.KilledWorker)
 
 
 def _measure(

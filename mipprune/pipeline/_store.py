@@ -27,7 +27,8 @@ class CompressStore:
     ::
 
         compress.json      what the steps belong to
-        curves.npz         curves and masks of all families
+        curve_N.npz        curve and masks of the N-th family, as measured
+        curves.npz         the same of all families, in units that compare
         family_N.npz       mask and weights of the N-th family, and its result
     """
 
@@ -69,15 +70,7 @@ class CompressStore:
         arrays = self._read("curves.npz")
         if arrays is None:
             return None
-        return [
-            FamilyCurve(
-                WidthCurve(
-                    str(name), arrays[f"counts_{i}"], arrays[f"values_{i}"], arrays[f"bounds_{i}"]
-                ),
-                arrays[f"masks_{i}"],
-            )
-            for i, name in enumerate(arrays["names"])
-        ]
+        return [_unpacked(arrays, str(name), i) for i, name in enumerate(arrays["names"])]
 
     def save_curves(self, curves: Sequence[FamilyCurve]) -> None:
         """Keep the curves."""
@@ -85,11 +78,17 @@ class CompressStore:
             "names": np.array([found.curve.family for found in curves], dtype=np.str_)
         }
         for i, found in enumerate(curves):
-            arrays[f"counts_{i}"] = found.curve.counts
-            arrays[f"values_{i}"] = found.curve.values
-            arrays[f"bounds_{i}"] = found.curve.bounds
-            arrays[f"masks_{i}"] = found.masks
+            arrays |= _packed(found, i)
         self._write("curves.npz", arrays)
+
+    def curve(self, name: str) -> FamilyCurve | None:
+        """Curve of one family as it was measured."""
+        arrays = self._read(f"curve_{self.names.index(name)}.npz")
+        return None if arrays is None else _unpacked(arrays, name, 0)
+
+    def save_curve(self, found: FamilyCurve) -> None:
+        """Keep the curve of one family."""
+        self._write(f"curve_{self.names.index(found.curve.family)}.npz", _packed(found, 0))
 
     def family(self, name: str) -> Solved | None:
         """Mask, weights and result of a finished family."""
@@ -128,3 +127,20 @@ class CompressStore:
             return
         with atomic_path(self.path / name) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
+
+
+def _packed(found: FamilyCurve, index: int) -> dict[str, NDArray[Any]]:
+    curve = found.curve
+    return {
+        f"counts_{index}": curve.counts,
+        f"values_{index}": curve.values,
+        f"bounds_{index}": curve.bounds,
+        f"masks_{index}": found.masks,
+    }
+
+
+def _unpacked(arrays: Mapping[str, NDArray[Any]], name: str, index: int) -> FamilyCurve:
+    counts, values, bounds, masks = (
+        arrays[f"{part}_{index}"] for part in ("counts", "values", "bounds", "masks")
+    )
+    return FamilyCurve(WidthCurve(name, counts, values, bounds), masks)

@@ -1,6 +1,10 @@
 """Compression without training: budgets, agreement, resuming, refusals."""
 
+import os
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +12,15 @@ import torch
 from torch import nn
 
 from mipprune.calibration import calibrate
-from mipprune.errors import BudgetError, DataFileError, InputError
-from mipprune.graph import Budgets, count_macs, count_parameters, random_masks, remove
+from mipprune.errors import BudgetError, DataFileError, InputError, WorkerError
+from mipprune.graph import (
+    Budgets,
+    channel_groups,
+    count_macs,
+    count_parameters,
+    random_masks,
+    remove,
+)
 from mipprune.models import build_model
 from mipprune.pipeline import (
     CompressOptions,
@@ -19,6 +30,8 @@ from mipprune.pipeline import (
     measure_layer_latency,
 )
 from mipprune.pipeline import _compress as module
+from mipprune.pipeline import _curves as curves_module
+from mipprune.pipeline._curves import FamilyCurve, measure_curves
 
 OPTIONS = CompressOptions(time_limit=2.0, most_widths=6)
 
@@ -168,3 +181,89 @@ def test_latency_budget(network: nn.Module, data: list[torch.Tensor], tmp_path: 
     (tmp_path / "table.json").write_text("{}")
     with pytest.raises(DataFileError, match="latency table"):
         LatencyTable.load(tmp_path / "table.json")
+
+
+class Deadly(str):
+    """A name that ends the process that receives it."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (1,)
+
+
+def test_a_dead_worker_is_named_and_finished_curves_stay(
+    network: nn.Module, data: list[torch.Tensor]
+) -> None:
+    pytest.importorskip("joblib")
+    groups = channel_groups(network, data[0][:2])
+    families = list(calibrate(network, data, groups).values())[:3]
+    last = families[-1]
+    deadly = replace(last, family=replace(last.family, name=Deadly(last.family.name)))
+    finished: list[FamilyCurve] = []
+    measure = partial(
+        measure_curves, groups, damping=0.01, multiple_of=1, most=3, time_limit=0.1, log=False
+    )
+    kept = measure(families[:2], jobs=1)
+    stored = {curve.curve.family: curve for curve in kept}
+    with pytest.raises(WorkerError, match=r"died .* run again with resume"):
+        measure([*families[:2], deadly], jobs=2, kept=stored.get, found=finished.append)
+    assert finished == []  # the others were there already, the deadly one never came
+    again = measure(families, jobs=1, kept=stored.get, found=finished.append)
+    assert [curve.curve.family for curve in finished] == [last.family.name]
+    assert again[:2] == kept
+
+
+def test_curves_interrupted_half_way_are_not_measured_twice(
+    network: nn.Module, data: list[torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, measured = tmp_path / "run", 0
+    original = curves_module._measure
+
+    def stop_after_three(*arguments: Any) -> FamilyCurve:
+        nonlocal measured
+        measured += 1
+        if measured == 4:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(curves_module, "_measure", stop_after_three)
+    with pytest.raises(KeyboardInterrupt):
+        compress(network, data, {"macs": "60%"}, options=OPTIONS, out=out)
+    assert len(list(out.glob("curve_*.npz"))) == 3
+    result = compress(network, data, {"macs": "60%"}, options=OPTIONS, out=out, resume=True)
+    assert measured == 4 + len(result.curves) - 3
+    assert result.budgets.met
+
+
+def test_conflicting_budgets(network: nn.Module, data: list[torch.Tensor]) -> None:
+    """A number of MACs that needs more channels than the other budget allows is no conflict; the
+    least of one resource with a limit below its reach is, whatever the other says."""
+    with pytest.raises(BudgetError, match="params"):
+        compress(network, data, {"macs": "90%", "params": "0.5%"}, options=OPTIONS)
+    with pytest.raises(BudgetError, match="cannot be reached"):
+        compress(network, data, {"macs": "50%", "multiple_of": 64}, options=OPTIONS)
+
+
+def test_dask_measures_the_same_curves(network: nn.Module, data: list[torch.Tensor]) -> None:
+    """A local cluster of threads behind joblib gives what one process gives."""
+    joblib: Any = pytest.importorskip("joblib")
+    distributed: Any = pytest.importorskip("distributed")
+    groups = channel_groups(network, data[0][:2])
+    families = list(calibrate(network, data, groups).values())[:3]
+    measure = partial(
+        measure_curves, groups, families, damping=0.01, multiple_of=1, most=3, log=False
+    )
+    alone = measure(jobs=1, time_limit=None)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config("dask"),
+    ):
+        together = measure(jobs=2, time_limit=None)
+    for a, b in zip(alone, together, strict=True):
+        assert a.curve.family == b.curve.family
+        np.testing.assert_array_equal(a.masks, b.masks)
+        np.testing.assert_allclose(a.curve.values, b.curve.values, rtol=1e-9)
