@@ -3,19 +3,24 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mipprune._support.checks import require_choice, require_flag, suggestion
 from mipprune.errors import InputError
-from mipprune.problem import ChannelSelection, Solution
+from mipprune.problem import ChannelSelection, Solution, require_problem
 from mipprune.solvers._features import Features
-from mipprune.solvers._monitor import Callback, checked_limits
+from mipprune.solvers._monitor import Callback, checked_request
 
 __all__ = ["METHODS", "Method", "features", "methods_for", "solve"]
 
+AUTO = "branch-and-bound"
 SolverFunction = Callable[..., Solution]
+COMMON = ("problem", "time_limit", "gap", "start", "seed", "callback", "log")
+"""Arguments of every method; what else one takes are its options."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,13 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 
 
 def features(method: str) -> Features:
-    """What a method takes."""
+    """What a method takes; ``auto`` is branch and bound."""
     return _method(method).features
 
 
 def methods_for(problem: ChannelSelection) -> list[str]:
     """Names of the methods that take ``problem``."""
+    require_problem(problem)
     return [name for name, method in METHODS.items() if not method.features.missing(problem)]
 
 
@@ -126,15 +132,16 @@ def solve(
     >>> solve(problem, "enumerate").mask.tolist()
     [True, False]
     """
-    if not isinstance(problem, ChannelSelection):
-        raise InputError(f"problem: expected a ChannelSelection, got {type(problem).__name__}")
-    checked_limits(time_limit, gap)
+    checked_request(problem, time_limit, gap, seed, callback, log)
+    require_flag("certificate", certificate)
     if start is not None:
         start = np.asarray(problem.checked_mask(start))
-    name = "branch-and-bound" if method == "auto" else method
+    name = AUTO if isinstance(method, str) and method == "auto" else method
     chosen = _method(name)
     chosen.features.require(name, problem)
-    solution = chosen.load()(
+    function = chosen.load()
+    _refuse_unknown_options(name, function, options)
+    solution = function(
         problem,
         time_limit=time_limit,
         gap=gap,
@@ -152,6 +159,18 @@ def solve(
 
 
 def _method(name: str) -> Method:
-    if name not in METHODS:
-        raise InputError(f"method: expected auto or one of {', '.join(METHODS)}, got '{name}'")
-    return METHODS[name]
+    known = require_choice("method", name, ("auto", *METHODS))
+    return METHODS[AUTO if known == "auto" else known]
+
+
+def _refuse_unknown_options(
+    name: str, function: SolverFunction, given: Mapping[str, object]
+) -> None:
+    """Options that the method does not have."""
+    known = [option for option in signature(function).parameters if option not in COMMON]
+    for option in given:
+        if option not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise InputError(
+                f"method '{name}' has no option '{option}'; {takes}{suggestion(option, known)}"
+            )

@@ -7,10 +7,23 @@ from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 
-from mipprune.errors import InputError
-from mipprune.problem import LogPoint, Termination
+from mipprune._support.checks import (
+    require_callable,
+    require_flag,
+    require_integer,
+    require_number,
+    require_time_limit,
+)
+from mipprune.problem import LogPoint, Termination, require_problem
 
-__all__ = ["Callback", "Monitor", "SearchStopped", "checked_limits", "library_version"]
+__all__ = [
+    "Callback",
+    "Monitor",
+    "SearchStopped",
+    "checked_limits",
+    "checked_request",
+    "library_version",
+]
 
 Callback = Callable[[LogPoint], bool | None]
 """Called with the state of the search; returning True stops it."""
@@ -100,12 +113,27 @@ class Monitor:
         )
 
 
-def checked_limits(time_limit: float | None, gap: float) -> None:
+def checked_limits(time_limit: object, gap: object) -> None:
     """Refuse a time limit or gap that makes no sense."""
-    if time_limit is not None and not time_limit > 0:
-        raise InputError(f"time_limit: expected seconds > 0 or None, got {time_limit}")
-    if not (math.isfinite(gap) and gap >= 0):
-        raise InputError(f"gap: expected a finite number >= 0, got {gap}")
+    require_time_limit(time_limit)
+    require_number("gap", gap, at_least=0)
+
+
+def checked_request(
+    problem: object,
+    time_limit: object,
+    gap: object,
+    seed: object,
+    callback: object,
+    log: object,
+) -> None:
+    """Refuse arguments that every solver takes where they make no sense."""
+    require_problem(problem)
+    checked_limits(time_limit, gap)
+    require_integer("seed", seed, at_least=0)
+    if callback is not None:
+        require_callable("callback", callback, "a function of a LogPoint, or None")
+    require_flag("log", log)
 
 
 @cache

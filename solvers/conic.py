@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike
 from pyomo.contrib.solver.common.factory import SolverFactory
 from pyomo.contrib.solver.common.results import TerminationCondition
 
-from mipprune.errors import InputError, MissingExtraError, SolverError
+from mipprune._support.checks import require_choice
+from mipprune.errors import MissingExtraError, SolverError
 from mipprune.formulation import binary_quadratic_model, mask_of, split_loss_model
 from mipprune.problem import ChannelSelection, Solution, Termination
 from mipprune.solvers._external import External, normalised
-from mipprune.solvers._monitor import Callback, Monitor, SearchStopped, checked_limits
+from mipprune.solvers._monitor import Callback, Monitor, SearchStopped, checked_request
 
 __all__ = ["CONE_SOLVERS", "solve_conic"]
 
@@ -69,9 +70,8 @@ def solve_conic(
     SolverError
         The solver fails, for example because a licence is too small.
     """
-    checked_limits(time_limit, gap)
-    if solver not in CONE_SOLVERS:
-        raise InputError(f"solver: expected one of {', '.join(CONE_SOLVERS)}, got '{solver}'")
+    checked_request(problem, time_limit, gap, seed, callback, log)
+    require_choice("solver", solver, CONE_SOLVERS)
     interface = _interface(solver)
     monitor = Monitor("conic", time_limit, callback, log)
     state = External(problem, monitor, f"conic ({solver})", gap)

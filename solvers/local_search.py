@@ -12,6 +12,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mipprune._support.checks import require_integer
 from mipprune.problem import ChannelSelection, Solution, SolutionStatus, Termination
 from mipprune.solvers._engines import engine_for
 from mipprune.solvers._limits import Limits
@@ -19,7 +20,7 @@ from mipprune.solvers._monitor import (
     Callback,
     Monitor,
     SearchStopped,
-    checked_limits,
+    checked_request,
     library_version,
 )
 
@@ -71,7 +72,9 @@ def search_locally(
         ``bound`` is -inf: a heuristic proves nothing, except that no mask
         meets the limits where an integer program over them says so.
     """
-    checked_limits(time_limit, gap)
+    checked_request(problem, time_limit, gap, seed, callback, log)
+    if rounds is not None:
+        rounds = require_integer("rounds", rounds, at_least=0, alternative="or None")
     monitor = Monitor("local-search", time_limit, callback, log)
     search = _Search(problem, monitor, np.random.default_rng(seed))
     termination = Termination.HEURISTIC

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from pyomo.contrib.appsi.base import TerminationCondition
 from pyomo.contrib.appsi.solvers import Highs
 
+from mipprune._support.checks import require_choice
 from mipprune.errors import InputError, SolverError
 from mipprune.formulation import (
     PerspectiveCuts,
@@ -29,7 +30,7 @@ from mipprune.formulation import (
 from mipprune.formulation._weights import cross_of
 from mipprune.problem import ChannelSelection, Solution, Termination, solve_psd
 from mipprune.solvers._external import External, normalised
-from mipprune.solvers._monitor import Callback, Monitor, SearchStopped, checked_limits
+from mipprune.solvers._monitor import Callback, Monitor, SearchStopped, checked_request
 
 __all__ = ["CUTS", "solve_by_cuts"]
 
@@ -81,9 +82,8 @@ def solve_by_cuts(
     SolverError
         HiGHS reports an error.
     """
-    checked_limits(time_limit, gap)
-    if cuts not in CUTS:
-        raise InputError(f"cuts: expected one of {', '.join(CUTS)}, got '{cuts}'")
+    checked_request(problem, time_limit, gap, seed, callback, log)
+    require_choice("cuts", cuts, CUTS)
     if cuts == "value" and problem.has_box and problem.variant != "mask":
         raise InputError("cuts='value' does not see a box; use cuts='weights'")
     monitor = Monitor("outer-approximation", time_limit, callback, log)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mipprune._support.checks import require_mapping, require_path
 from mipprune._support.files import atomic_path
 from mipprune.errors import CertificateError, DataFileError
-from mipprune.problem import ChannelSelection
+from mipprune.problem import ChannelSelection, require_problem
 
 __all__ = ["KINDS", "Certificate"]
 
@@ -50,15 +51,16 @@ class Certificate:
     value: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
             raise CertificateError(f"kind: expected one of {', '.join(KINDS)}, got '{self.kind}'")
+        require_mapping("arrays", self.arrays, "a mapping of names to arrays")
         clash = [key for key in self.arrays if key in HEAD]
         if clash:
             raise CertificateError(f"arrays may not be named {clash}")
 
     def with_mask(self, problem: ChannelSelection, mask: ArrayLike) -> "Certificate":
         """The same proof together with a mask and its value, rounded up."""
-        if problem.content_hash != self.problem_hash:
+        if require_problem(problem).content_hash != self.problem_hash:
             raise CertificateError("the mask belongs to another problem than the certificate")
         chosen = problem.checked_mask(mask)
         if not problem.is_feasible(chosen):
@@ -74,7 +76,7 @@ class Certificate:
 
     def save(self, path: str | Path) -> Path:
         """Write atomically; an existing file is replaced only when complete."""
-        target = Path(path)
+        target = require_path("path", path)
         content: dict[str, NDArray[np.generic]] = dict(self.arrays)
         content["format_version"] = np.asarray(FORMAT_VERSION)
         content["kind"] = np.asarray(self.kind)
@@ -96,7 +98,7 @@ class Certificate:
         DataFileError
             Missing file, not an npz, pickled content, or keys missing.
         """
-        source = Path(path)
+        source = require_path("path", path, "certificate")
         if not source.is_file():
             raise DataFileError(f"{source}: no such file; expected a certificate (.npz)")
         try:

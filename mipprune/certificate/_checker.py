@@ -7,6 +7,7 @@ the residual of each inverse. Alone: ``python _checker.py certificate.npz proble
 """
 
 import hashlib
+import os
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,7 @@ def require(condition: Any, reason: str) -> None:
 
 
 def _read(path: Any) -> Arrays:
-    with open(path, "rb") as stream:
+    with open(os.fspath(path), "rb") as stream:
         require(stream.read(2) == b"PK", f"{path} is not an npz file")
         stream.seek(0)
         with np.load(stream, allow_pickle=False) as archive:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mipprune._support.checks import require_number
 from mipprune.certificate._certificate import Certificate
 from mipprune.errors import InputError
-from mipprune.problem import ChannelSelection
+from mipprune.problem import ChannelSelection, require_problem
 
 __all__ = ["LEAF", "tree_certificate"]
 
@@ -47,6 +48,8 @@ def tree_certificate(
         Not checked here: see :func:`mipprune.certificate.verify`.
     """
     codes = np.asarray(nodes)
+    require_problem(problem)
+    bound = require_number("bound", bound, finite=False)
     p, limits = problem.n_channels, len(problem.upper_constraints[1])
     if codes.ndim != 1 or not codes.size or not np.issubdtype(codes.dtype, np.integer):
         raise InputError("nodes: expected a 1-d array of integers with at least one node")
@@ -64,4 +67,4 @@ def tree_certificate(
         arrays[f"factor_{i}"] = np.zeros((p, 0))
         arrays[f"skew_{i}"] = part
         arrays[f"multipliers_{i}"] = np.zeros(limits)
-    return Certificate("tree", problem.content_hash, float(bound), arrays)
+    return Certificate("tree", problem.content_hash, bound, arrays)

@@ -7,7 +7,7 @@ import pyomo.environ as pyo
 from numpy.typing import NDArray
 
 from mipprune.errors import InputError
-from mipprune.problem import ChannelSelection, Term
+from mipprune.problem import ChannelSelection, Term, require_problem
 
 __all__ = [
     "Split",
@@ -44,7 +44,7 @@ class Split:
 
 def canonical_refit(problem: ChannelSelection, formulation: str) -> ChannelSelection:
     """The equivalent problem in free weights, or an error for variant mask."""
-    canonical = problem.canonical()
+    canonical = require_problem(problem).canonical()
     if canonical.variant == "mask":
         raise InputError(
             f"{formulation} has free weights and variant 'mask' has none; "

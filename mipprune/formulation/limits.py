@@ -16,7 +16,7 @@ import numpy as np
 import pyomo.environ as pyo
 from numpy.typing import ArrayLike, NDArray
 
-from mipprune.problem import ChannelSelection
+from mipprune.problem import ChannelSelection, require_problem
 
 __all__ = ["fix_mask", "limits_model", "mask_of", "relax_mask"]
 
@@ -26,7 +26,7 @@ SLACK = 1e-9
 def limits_model(problem: ChannelSelection) -> pyo.ConcreteModel:
     """Model with ``y`` (binary, indexed by channel) and the ``limits`` of the problem."""
     model = pyo.ConcreteModel()
-    p = problem.n_channels
+    p = require_problem(problem).n_channels
     model.channels = pyo.RangeSet(0, p - 1)
     model.y = pyo.Var(model.channels, domain=pyo.Binary)
     for j in range(p):

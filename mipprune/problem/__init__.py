@@ -1,5 +1,6 @@
 """The channel-selection program and what its solvers return (numpy only)."""
 
+from mipprune.problem._entry import require_problem
 from mipprune.problem._resources import Resource
 from mipprune.problem._selection import VARIANTS, ChannelSelection
 from mipprune.problem._solution import LogPoint, Solution, SolutionStatus, Termination
@@ -15,5 +16,6 @@ __all__ = [
     "SolutionStatus",
     "Term",
     "Termination",
+    "require_problem",
     "solve_psd",
 ]

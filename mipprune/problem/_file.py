@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mipprune._support.checks import require_path
 from mipprune._support.files import atomic_path
 from mipprune.errors import DataFileError, InputError
 from mipprune.problem._resources import Resource
@@ -68,7 +69,7 @@ def content_hash(problem: "ChannelSelection") -> str:
 
 def save_problem(problem: "ChannelSelection", path: str | Path) -> Path:
     """Write ``problem`` atomically; an existing file is replaced only when complete."""
-    target = Path(path)
+    target = require_path("path", path)
     arrays = problem_arrays(problem)
     arrays["format_version"] = np.asarray(FORMAT_VERSION)
     arrays["content_hash"] = np.asarray(problem.content_hash)
@@ -86,7 +87,7 @@ def load_problem(path: str | Path) -> "ChannelSelection":
         Missing file, not an npz, pickled content, a missing key, an unknown
         format version, or content that does not match the stored hash.
     """
-    source = Path(path)
+    source = require_path("path", path, "problem file")
     arrays = _read(source)
     missing = [key for key in REQUIRED if key not in arrays]
     if missing:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mipprune._support.checks import require_floats, require_integer, require_number, shown
 from mipprune.errors import BudgetError, InputError
-from mipprune.problem._term import as_floats
 
 __all__ = ["Resource", "check_reachable", "resources_from"]
 
@@ -36,9 +36,10 @@ class Resource:
     @classmethod
     def count(cls, n_channels: int, keep: int) -> "Resource":
         """At most ``keep`` channels."""
+        require_integer("n_channels", n_channels, at_least=0)
         whole = isinstance(keep, int | np.integer) and not isinstance(keep, bool)
         if not whole or not 0 <= keep <= n_channels:
-            raise BudgetError(f"keep: expected an integer in 0..{n_channels}, got {keep}")
+            raise BudgetError(f"keep: expected an integer in 0..{n_channels}, got {shown(keep)}")
         return cls("channels", np.ones(n_channels), float(keep))
 
     @property
@@ -57,7 +58,7 @@ class Resource:
 
     def checked(self, n_channels: int) -> "Resource":
         """This resource with read-only float64 costs, or an error."""
-        costs = as_floats(f"resource '{self.name}'", self.costs).copy()
+        costs = require_floats(f"resource '{self.name}'", self.costs).copy()
         if costs.shape != (n_channels,):
             raise InputError(
                 f"resource '{self.name}': expected costs of shape ({n_channels},), "
@@ -65,6 +66,8 @@ class Resource:
             )
         if not np.all(np.isfinite(costs)) or np.any(costs < 0):
             raise InputError(f"resource '{self.name}': costs must be finite and >= 0")
+        for name in ("upper", "lower"):
+            require_number(f"resource '{self.name}': {name}", getattr(self, name), finite=False)
         if np.isnan(self.upper) or np.isnan(self.lower) or self.lower > self.upper:
             raise BudgetError(
                 f"resource '{self.name}': lower limit {self.lower} and upper limit "
@@ -85,7 +88,7 @@ def resources_from(
         if budgets is not None or lower is not None:
             raise InputError("budgets without costs; give costs=, (p,) or (r, p), or use keep=")
         return ()
-    rows = np.atleast_2d(as_floats("costs", costs))
+    rows = np.atleast_2d(require_floats("costs", costs))
     if rows.ndim != 2 or rows.shape[1] != n_channels:
         raise InputError(f"costs: expected (p,) or (r, p) with p = {n_channels}, got {rows.shape}")
     upper_ = _limits("budgets", budgets, np.inf, rows.shape[0])
@@ -119,7 +122,7 @@ def check_reachable(
 def _limits(name: str, values: ArrayLike | None, default: float, n: int) -> NDArray[np.float64]:
     if values is None:
         return np.full(n, default)
-    array = np.atleast_1d(as_floats(name, values))
+    array = np.atleast_1d(require_floats(name, values))
     if array.shape != (n,):
         raise InputError(f"{name}: expected one value per resource ({n}), got {array.shape}")
     return array

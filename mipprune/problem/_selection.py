@@ -8,9 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mipprune._support.checks import (
+    require_choice,
+    require_floats,
+    require_instance,
+    require_iterable,
+    require_number,
+)
 from mipprune.errors import BudgetError, InputError
 from mipprune.problem._resources import RELATIVE_SLACK, Resource, check_reachable, resources_from
-from mipprune.problem._term import Term, as_floats, read_only
+from mipprune.problem._term import Term, read_only
 from mipprune.problem._value import best_weights, quadratic_form, value_of_weights
 
 __all__ = ["VARIANTS", "ChannelSelection"]
@@ -130,10 +137,10 @@ class ChannelSelection:
         parts: Sequence[ArrayLike] = (),
     ) -> "ChannelSelection":
         """Build from several terms that share one mask (see the class for the rest)."""
+        given = tuple(require_iterable("terms", terms, "a list of Term"))
+        limits = tuple(require_iterable("resources", resources, "a list of Resource"))
         problem = cls.__new__(cls)
-        problem._fill(
-            tuple(terms), prices, tuple(resources), keep, variant, forced_in, forced_out, parts
-        )
+        problem._fill(given, prices, limits, keep, variant, forced_in, forced_out, parts)
         return problem
 
     def _fill(
@@ -154,8 +161,9 @@ class ChannelSelection:
             raise InputError(
                 f"terms have {[t.n_channels for t in terms]} channels; all must share one mask"
             )
-        if variant not in VARIANTS:
-            raise InputError(f"variant: expected one of {', '.join(VARIANTS)}, got '{variant}'")
+        for resource in resources:
+            require_instance("resources", resource, Resource)
+        require_choice("variant", variant, VARIANTS)
         if variant != "refit":
             for term in terms:
                 term.require_dense(variant)
@@ -170,7 +178,7 @@ class ChannelSelection:
         put(self, "variant", variant)
         put(self, "forced_in", _flags("forced_in", forced_in, p))
         put(self, "forced_out", _flags("forced_out", forced_out, p))
-        put(self, "parts", tuple(_labels(part, p) for part in parts))
+        put(self, "parts", tuple(_labels(part, p) for part in require_iterable("parts", parts)))
         both = np.flatnonzero(self.forced_in & self.forced_out)
         if both.size:
             raise BudgetError(f"channels {both.tolist()} are forced both in and out")
@@ -298,8 +306,7 @@ class ChannelSelection:
 
     def with_damping(self, damping: float) -> "ChannelSelection":
         """Ridge of each term set to ``damping * mean(diag(gram))``."""
-        if not np.isfinite(damping) or damping < 0:
-            raise InputError(f"damping: expected a finite number >= 0, got {damping}")
+        damping = require_number("damping", damping, at_least=0)
         terms = []
         for term in self.terms:
             mean = float(np.diag(term.gram).mean()) if term.n_rows else 0.0
@@ -344,7 +351,7 @@ class ChannelSelection:
 
 
 def _prices(values: ArrayLike, p: int) -> Floats:
-    array = as_floats("prices", values)
+    array = require_floats("prices", values)
     if array.ndim > 1 or (array.ndim == 1 and array.size != p):
         raise InputError(f"prices: expected a scalar or shape ({p},), got {array.shape}")
     if not np.all(np.isfinite(array)):

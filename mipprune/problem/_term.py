@@ -7,9 +7,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mipprune._support.checks import require_floats
 from mipprune.errors import InputError
 
-__all__ = ["Term", "as_floats", "read_only"]
+__all__ = ["Term", "read_only"]
 
 Floats = NDArray[np.float64]
 T = TypeVar("T", bound=np.generic)
@@ -81,11 +82,11 @@ class Term:
         sizes = _group_sizes(group_sizes)
         d, p = int(sizes.sum()), sizes.size
         gram_ = _finite("gram", gram, (d, d))
-        cross_ = as_floats("cross", cross)
+        cross_ = require_floats("cross", cross)
         if cross_.ndim <= 1:
             cross_ = cross_.reshape(-1, 1)
         cross_ = _finite("cross", cross_, (d, cross_.shape[-1]))
-        energy_ = as_floats("energy", energy)
+        energy_ = require_floats("energy", energy)
         if energy_.size != 1 or not np.isfinite(energy_).all() or energy_.item() < 0:
             raise InputError(f"energy: expected a finite number >= 0, got {energy}")
         ridge_ = _per_channel("ridge", ridge, p)
@@ -211,17 +212,8 @@ def read_only(array: NDArray[T]) -> NDArray[T]:
     return copy
 
 
-def as_floats(name: str, values: ArrayLike) -> Floats:
-    """``values`` as float64, or an InputError that names the argument."""
-    try:
-        array: Floats = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected real numbers ({error})") from error
-    return array
-
-
 def _group_sizes(values: ArrayLike) -> NDArray[np.int64]:
-    given = as_floats("group_sizes", values)
+    given = require_floats("group_sizes", values)
     whole = given.ndim == 1 and given.size > 0 and bool(np.all(np.isfinite(given)))
     sizes = given.astype(np.int64) if whole else np.zeros(0, dtype=np.int64)
     if not whole or np.any(sizes != given) or np.any(sizes < 0):
@@ -232,14 +224,14 @@ def _group_sizes(values: ArrayLike) -> NDArray[np.int64]:
 
 
 def _per_channel(name: str, values: ArrayLike, p: int) -> Floats:
-    array = as_floats(name, values)
+    array = require_floats(name, values)
     if array.ndim > 1 or (array.ndim == 1 and array.size != p):
         raise InputError(f"{name}: expected a scalar or shape ({p},), got {array.shape}")
     return np.broadcast_to(array, (p,)).copy()
 
 
 def _finite(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Floats:
-    array = as_floats(name, values)
+    array = require_floats(name, values)
     if array.shape != shape:
         raise InputError(
             f"{name}: expected shape {shape} (rows = sum of group_sizes), got {array.shape}"

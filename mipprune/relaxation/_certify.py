@@ -4,9 +4,10 @@ import time
 
 from numpy.typing import ArrayLike
 
+from mipprune._support.checks import require_time_limit
 from mipprune.certificate import Certificate
 from mipprune.errors import InputError
-from mipprune.problem import ChannelSelection
+from mipprune.problem import ChannelSelection, require_problem
 from mipprune.relaxation._relax import relax
 
 __all__ = ["certify"]
@@ -41,7 +42,8 @@ def certify(
         Wrong shape, or a mask that breaks a limit (named in the message).
     """
     began = time.monotonic()
-    chosen = problem.checked_mask(mask)
+    chosen = require_problem(problem).checked_mask(mask)
+    require_time_limit(time_limit, zero=True)
     if not problem.is_feasible(chosen):
         broken = [r.name for r in problem.resources if not r.admits(chosen)]
         what = f"limits of {', '.join(broken)}" if broken else "a forced channel or equal counts"

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mipprune._support.checks import (
+    require_callable,
+    require_integer,
+    require_iterable,
+    require_time_limit,
+)
 from mipprune.errors import InputError
-from mipprune.problem import ChannelSelection
+from mipprune.problem import ChannelSelection, require_problem
 from mipprune.relaxation._relax import relax
 from mipprune.relaxation._result import Relaxation
 
@@ -80,10 +86,15 @@ def path(
     -------
     tuple of PathPoint, by increasing keep
     """
-    p = problem.n_channels
-    wanted = sorted(set(range(1, p + 1) if keeps is None else map(int, keeps)), reverse=True)
-    if not wanted or wanted[-1] < 0 or wanted[0] > p:
-        raise InputError(f"keeps: expected integers in 0..{p}, got {keeps}")
+    p = require_problem(problem).n_channels
+    given = range(1, p + 1) if keeps is None else require_iterable("keeps", keeps)
+    counts = {require_integer("keeps", keep, at_least=0, at_most=p) for keep in given}
+    if not counts:
+        raise InputError(f"keeps: expected integers in 0..{p}, got none")
+    if incumbent is not None:
+        require_callable("incumbent", incumbent, "a function from problem to mask, or None")
+    require_time_limit(time_limit, zero=True)
+    wanted = sorted(counts, reverse=True)
     began = time.monotonic()
     points: list[PathPoint] = []
     start: Relaxation | None = None

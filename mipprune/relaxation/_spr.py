@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mipprune._support.checks import require_instance
 from mipprune.errors import InputError
-from mipprune.problem import ChannelSelection
+from mipprune.problem import ChannelSelection, require_problem
 from mipprune.relaxation._result import Relaxation
 
 __all__ = ["SprParameters", "spr_parameters"]
@@ -60,6 +61,8 @@ def spr_parameters(problem: ChannelSelection, relaxation: Relaxation) -> SprPara
     InputError
         Another kind, split or number of terms.
     """
+    require_problem(problem)
+    require_instance("relaxation", relaxation, Relaxation, "it is what relax(problem) returns")
     if relaxation.kind not in ("perspective", "perspective-box") or relaxation.split != "ridge":
         raise InputError(
             "spr_parameters needs a relaxation of kind 'perspective' or 'perspective-box' with "

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg.lapack import dpotrf, dpotri
 
 from mipprune.errors import InputError
-from mipprune.problem import ChannelSelection, Term
+from mipprune.problem import ChannelSelection, Term, require_problem
 
 __all__ = ["RemovalForm", "TermRemoval", "removal_form"]
 
@@ -229,7 +229,7 @@ def removal_form(problem: ChannelSelection) -> RemovalForm:
     InputError
         Variant ``mask``: its error is not monotone, removal has no cost of this form.
     """
-    canonical = problem.canonical()
+    canonical = require_problem(problem).canonical()
     if canonical.variant != "refit":
         raise InputError(
             f"variant '{problem.variant}' has no removal costs; use the bounds for binary "

@@ -10,6 +10,7 @@ from importlib import metadata
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mipprune._support.checks import require_integer, require_number
 from mipprune._support.progress import Progress
 from mipprune.errors import InputError
 from mipprune.problem import (
@@ -20,6 +21,7 @@ from mipprune.problem import (
     Termination,
 )
 from mipprune.relaxation.removal import removal_form
+from mipprune.solvers._monitor import checked_request
 from mipprune.solvers.branch_and_bound._addition import AdditionExplorer, addition_pays
 from mipprune.solvers.branch_and_bound._careful import (
     WORST,
@@ -89,7 +91,8 @@ def branch_and_bound(
     InputError
         Options out of range, or a start that is not feasible.
     """
-    _check(time_limit, gap, node_limit, threads)
+    checked_request(problem, time_limit, gap, seed, callback, log)
+    _check(gap, node_limit, threads)
     given = None if start is None else problem.checked_mask(start)
     if given is not None and not problem.is_feasible(given):
         raise InputError("start: the mask breaks a limit of the problem; give a feasible one")
@@ -97,7 +100,7 @@ def branch_and_bound(
     began = time.monotonic()
     limits = Limits(
         deadline=math.inf if time_limit is None else began + time_limit,
-        node_limit=math.inf if node_limit is None else node_limit,
+        node_limit=math.inf if node_limit is None else float(min(node_limit, 2**53)),
         gap=gap,
         threads=threads or os.cpu_count() or 1,
         callback=callback,
@@ -147,17 +150,12 @@ def _first_mask(explorer: Explorer, state: NDArray[np.int8]) -> NDArray[np.bool_
     return mask
 
 
-def _check(
-    time_limit: float | None, gap: float, node_limit: int | None, threads: int | None
-) -> None:
-    if time_limit is not None and not time_limit > 0:
-        raise InputError(f"time_limit: expected seconds > 0 or None, got {time_limit}")
-    if not 0 <= gap < 1:
-        raise InputError(f"gap: expected 0 <= gap < 1, got {gap}")
-    if node_limit is not None and node_limit < 1:
-        raise InputError(f"node_limit: expected an integer >= 1 or None, got {node_limit}")
-    if threads is not None and threads < 1:
-        raise InputError(f"threads: expected an integer >= 1 or None, got {threads}")
+def _check(gap: float, node_limit: int | None, threads: int | None) -> None:
+    require_number("gap", gap, at_least=0, below=1)
+    if node_limit is not None:
+        require_integer("node_limit", node_limit, at_least=1, alternative="or None")
+    if threads is not None:
+        require_integer("threads", threads, at_least=1, alternative="or None")
 
 
 def _shower(progress: Progress) -> Callable[[LogPoint], None]:
