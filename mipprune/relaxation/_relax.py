@@ -8,8 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from mipprune._support.checks import (
+    require_choice,
+    require_floats,
+    require_number,
+    require_time_limit,
+)
+from mipprune._support.devices import require_device
 from mipprune.errors import InputError
-from mipprune.problem import ChannelSelection
+from mipprune.problem import ChannelSelection, require_problem
 from mipprune.relaxation._binary import relax_binary
 from mipprune.relaxation._blocks import Blocks
 from mipprune.relaxation._box import minimise_box
@@ -114,14 +121,11 @@ def _checked(
     start: "Relaxation | ArrayLike | None",
     device: str | torch.device,
 ) -> Request:
-    if kind not in RELAXATION_KINDS:
-        raise InputError(f"kind: expected one of {', '.join(RELAXATION_KINDS)}, got '{kind}'")
-    if split not in SPLITS:
-        raise InputError(f"split: expected one of {', '.join(SPLITS)}, got '{split}'")
-    if not tol > 0:
-        raise InputError(f"tol: expected a positive number, got {tol}")
-    if time_limit is not None and not time_limit >= 0:
-        raise InputError(f"time_limit: expected seconds >= 0, got {time_limit}")
+    require_problem(problem)
+    require_choice("kind", kind, RELAXATION_KINDS)
+    require_choice("split", split, SPLITS)
+    require_number("tol", tol, above=0, finite=False)
+    require_time_limit(time_limit, zero=True)
     if problem.variant == "mask" and kind not in ("auto", "perspective"):
         raise InputError(f"kind '{kind}' does not hold for variant 'mask'; use 'perspective'")
     began = time.monotonic()
@@ -130,7 +134,7 @@ def _checked(
     if start is None:
         gates = np.full(p, _share(limits))
     else:
-        gates = np.asarray(start.gates if isinstance(start, Relaxation) else start, np.float64)
+        gates = require_floats("start", start.gates if isinstance(start, Relaxation) else start)
         if gates.shape != (p,) or not np.all(np.isfinite(gates)):
             raise InputError(f"start: expected {p} finite gates, got shape {gates.shape}")
     return Request(
@@ -143,7 +147,7 @@ def _checked(
         began=began,
         deadline=began + (np.inf if time_limit is None else time_limit),
         start=limits.nearest(np.clip(gates, 0.0, 1.0)),
-        device=torch.device(device),
+        device=require_device(device),
     )
 
 
