@@ -3,14 +3,17 @@ r"""Every feasible mask, by recursive Schur complements.
 Channels are decided one after the other. Keeping channel j eliminates its rows
 from the damped Gram matrix of the channels still to come,
 
-.. math:: G \leftarrow G - G_{\cdot j} G_{jj}^{+} G_{j \cdot}, \qquad
-          C \leftarrow C - G_{\cdot j} G_{jj}^{+} C_j, \qquad
-          \text{gain} = \tfrac12 \operatorname{tr}(C_j^\top G_{jj}^{+} C_j),
+.. math:: G \leftarrow G - G_{\cdot j} G_{jj}^{-1} G_{j \cdot}, \qquad
+          C \leftarrow C - G_{\cdot j} G_{jj}^{-1} C_j, \qquad
+          \text{gain} = \tfrac12 \operatorname{tr}(C_j^\top G_{jj}^{-1} C_j),
 
 removing it only drops them. Prefixes are handled in batches, so the work of the
 many deep nodes, whose matrices are tiny, is a few large array operations.
-Pseudo-inverses of the pivots are exact for positive semidefinite matrices, so
-ridge 0 with a singular Gram matrix needs no special case.
+
+That loses ``eps`` times the condition number. Masks within that of the best are computed
+again from the data (:mod:`mipprune.solvers._losses`), and where the condition is above
+:data:`WORST`, singular matrices included, all masks are: slower, but every loss
+comes with its own error.
 """
 
 import math
@@ -19,8 +22,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mipprune.errors import SolverError
-from mipprune.problem import ChannelSelection, Solution, SolutionStatus, Term, Termination
+from mipprune.problem import ChannelSelection, Solution, SolutionStatus, Termination
+from mipprune.solvers._elimination import Eliminated, Stack, keep_first
 from mipprune.solvers._limits import Limits
+from mipprune.solvers._losses import ACCURATE, MaskLosses
 from mipprune.solvers._monitor import (
     Callback,
     Monitor,
@@ -33,20 +38,28 @@ __all__ = ["MAX_UNDECIDED", "enumerate_masks"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Stack = tuple[Floats, Floats]
 
 MAX_UNDECIDED = 24
 """Most channels that are not decided beforehand: 2^24 masks take minutes."""
 
 BATCH_BYTES = 32_000_000
-REGULAR = 1e-9
-"""Smallest eigenvalue, relative, above which pivots are inverted directly."""
+WORST = 1e6
+"""Largest condition number, rows scaled to a unit diagonal, left to Schur complements."""
 
-RANK_FLOOR = 1e-11
-"""Pivots of a singular matrix below this, relative to its largest entry, are rounding."""
+CHUNK = 4096
+"""Masks handed over at a time where all are computed from the data."""
 
 RECHECKED = 256
-"""Most near-ties whose value is recomputed from the data."""
+"""Near-ties computed again at a time, and most masks whose weights are solved for at the end."""
+
+MOST_RECHECKED = 8192
+"""Most near-ties computed again after Schur complements; the others keep their error."""
+
+CLOSED = 1.5e-8
+"""Gap, relative to the energy, below which a result counts as optimal whatever was asked for."""
+
+BOX_TOLERANCE = 1e-11
+"""What boxed weights may miss of their optimum, relative to the energy."""
 
 
 def enumerate_masks(
@@ -66,12 +79,14 @@ def enumerate_masks(
     problem : ChannelSelection
         Any variant and any limits, at most ``MAX_UNDECIDED`` undecided channels.
     time_limit, gap, start, seed, callback, log
-        As in :func:`mipprune.solvers.solve`; ``gap`` and ``seed`` change nothing.
+        As in :func:`mipprune.solvers.solve`; ``seed`` changes nothing.
 
     Returns
     -------
     Solution
         Optimal, or infeasible, unless it was stopped; a stopped run proves nothing.
+        On data that are singular up to rounding, where the bound then misses the value by
+        more than the gap, feasible.
 
     Raises
     ------
@@ -99,7 +114,7 @@ def enumerate_masks(
         termination = stopped.termination
     except KeyboardInterrupt:
         termination = Termination.INTERRUPTED
-    return table.solution(termination)
+    return table.solution(termination, gap)
 
 
 class _Table:
@@ -114,13 +129,13 @@ class _Table:
         self.nodes = 0
         self.incumbent: Bools | None = None
         self.value = math.inf
-        self.error = 0.0
         self.feasible = self._feasible(limits)
         self.alive = [self.feasible]
         for _ in range(self.q):
             pairs = self.alive[0].reshape(-1, 2)
             self.alive.insert(0, pairs[:, 0] | pairs[:, 1])
         self.values = np.full(2**self.q, np.inf)
+        self.low = self.values
 
     def _feasible(self, limits: Limits) -> Bools:
         allowed = np.ones(2**self.q, dtype=bool)
@@ -129,12 +144,12 @@ class _Table:
             allowed &= (used >= low) & (used <= high)
         return allowed
 
-    def mask(self, index: int) -> Bools:
-        """Mask with the given position in the table."""
-        mask = self.base.copy()
-        bits = (index >> np.arange(self.q - 1, -1, -1)) & 1
-        mask[self.channels] = bits.astype(bool)
-        return mask
+    def masks(self, indices: NDArray[np.intp]) -> Bools:
+        """Masks with the given positions in the table, bool (n, p)."""
+        masks = np.repeat(self.base[None], len(indices), axis=0)
+        bits = (indices[:, None] >> np.arange(self.q - 1, -1, -1)) & 1
+        masks[:, self.channels] = bits.astype(bool)
+        return masks
 
     def fill(self) -> None:
         """Compute the value of every feasible mask."""
@@ -145,6 +160,7 @@ class _Table:
         else:
             self._fill_losses()
         self.values[~self.feasible] = np.inf
+        self.low[~self.feasible] = np.inf
 
     def _fill_quadratic(self) -> None:
         matrix, vector, constant = self.problem.binary_quadratic()
@@ -160,20 +176,56 @@ class _Table:
             self.monitor.check(self.nodes, math.inf, -math.inf)
         self.values = values
         self.nodes = values.size
-        self.error = 1e-14 * (abs(constant) + np.abs(vector).sum() + np.abs(matrix).sum())
+        self.low = values - 1e-14 * (abs(constant) + np.abs(vector).sum() + np.abs(matrix).sum())
 
     def _fill_losses(self) -> None:
         canonical = self.problem.canonical()
-        terms = [_Eliminated(term, self.base, self.channels) for term in canonical.terms]
+        self.losses = [MaskLosses(term) for term in canonical.terms]
+        self.kept_prices = canonical.prices
+        self.rounding = 1e-15 * float(np.abs(canonical.prices).sum() + canonical.energy)
+        spectra = [losses.spectrum for losses in self.losses]
+        if any(least * WORST <= largest for least, largest in spectra):
+            self._fill_from_data()
+            return
+        conditions = [largest / least for least, largest in spectra]
+        terms = [
+            Eliminated(term, self.base, self.channels, condition)
+            for term, condition in zip(canonical.terms, conditions, strict=True)
+        ]
         prices = canonical.prices
         constant = self.problem.energy / 2 + float(prices[self.base].sum())
         constant -= sum(term.gain for term in terms)
-        stacks = [term.stack for term in terms]
-        self.floors = [term.floor for term in terms]
         self.sizes = [term.sizes for term in terms]
         self.prices = prices[self.channels]
-        self.error = sum(term.error for term in terms) + 1e-15 * np.abs(prices).sum()
+        stacks = [term.stack for term in terms]
         self._descend(0, np.zeros(1, dtype=np.int64), stacks, np.array([constant]))
+        self.low = self.values - self.rounding - sum(term.error for term in terms)
+
+    def _fill_from_data(self) -> None:
+        """All feasible masks one by one, each with its own error."""
+        indices = np.flatnonzero(self.feasible)
+        self.low = np.full(2**self.q, np.inf)
+        for part in np.array_split(indices, max(1, -(-indices.size // CHUNK))):
+            self.values[part], errors = self._from_data(part, refine=False)
+            self.low[part] = self.values[part] - errors
+            self.nodes += part.size
+
+    def _from_data(self, indices: NDArray[np.intp], *, refine: bool) -> tuple[Floats, Floats]:
+        """Values of some masks without a box, and bounds on their errors."""
+        masks = self.masks(indices)
+        values = np.where(masks, self.kept_prices, 0.0).sum(1)
+        errors = np.full(len(masks), self.rounding)
+        for term, losses in zip(self.problem.canonical().terms, self.losses, strict=True):
+            rows = masks[:, term.channel_of_row]
+            value, error = losses.plain(rows, self._tick)
+            poor = np.flatnonzero(error > ACCURATE * self.problem.energy)
+            if refine and poor.size:
+                value[poor], error[poor] = losses.refined(rows[poor], self._tick)
+            values, errors = values + value, errors + error
+        return values, errors
+
+    def _tick(self) -> None:
+        self.monitor.check(self.nodes, self.value, -math.inf)
 
     def _descend(
         self, level: int, prefixes: NDArray[np.int64], stacks: list[Stack], partial: Floats
@@ -189,14 +241,14 @@ class _Table:
                 pieces = [(gram[part], cross[part]) for gram, cross in stacks]
                 self._descend(level, prefixes[part], pieces, partial[part])
             return
-        self.monitor.check(self.nodes, self.value, -math.inf)
+        self._tick()
         alive = self.alive[level + 1]
         out, kept = alive[2 * prefixes], alive[2 * prefixes + 1]
         value = partial[kept] + self.prices[level]
         children: list[Stack] = []
-        for (gram, cross), sizes, floor in zip(stacks, self.sizes, self.floors, strict=True):
+        for (gram, cross), sizes in zip(stacks, self.sizes, strict=True):
             g = int(sizes[level])
-            gram_in, cross_in, gain = _keep_first(gram[kept], cross[kept], g, floor)
+            gram_in, cross_in, gain = keep_first(gram[kept], cross[kept], g)
             value = value - gain
             children.append(
                 (
@@ -214,38 +266,55 @@ class _Table:
         Under a box the table holds the values without it, lower bounds, and
         masks are tried in their order until the bound reaches the incumbent.
         """
-        order: NDArray[np.intp]
-        if self.problem.has_box and self.problem.variant != "mask":
-            order = np.argsort(self.values, kind="stable")
-            order = order[np.isfinite(self.values[order])]
-        else:
-            ceiling = float(self.values.min(initial=np.inf)) + 2 * self.error
-            order = np.flatnonzero((self.values <= ceiling) & self.feasible)
-            order = order[np.argsort(self.values[order], kind="stable")][:RECHECKED]
-        for index in order:
-            if self.values[index] - self.error >= self.value:
-                break
-            mask = self.mask(int(index))
+        boxed = self.problem.has_box and self.problem.variant != "mask"
+        if not boxed and self.problem.variant != "mask":
+            self._recheck()
+        order = np.argsort(self.low if boxed else self.values, kind="stable")
+        order = order[np.isfinite(self.values[order])]
+        self.tried = np.zeros(self.values.size, dtype=bool)
+        for index in order if boxed else order[:RECHECKED]:
+            if self.low[index] >= self.value:
+                if boxed:
+                    break
+                continue
+            mask = self.masks(np.array([index]))[0]
             value = self.problem.value(mask)
+            self.tried[index] = boxed
             if value < self.value:
                 self.incumbent, self.value = mask, value
-            self.monitor.check(self.nodes, self.value, -math.inf)
+            self._tick()
 
-    def solution(self, termination: Termination) -> Solution:
+    def _recheck(self) -> None:
+        """Compute the masks that may be best again, until the lowest bound meets a value."""
+        enough = 4 * ACCURATE * self.problem.energy
+        done = np.zeros(self.values.size, dtype=bool)
+        best = math.inf
+        for _ in range(MOST_RECHECKED // RECHECKED):
+            part = np.argpartition(self.low, min(RECHECKED, self.low.size) - 1)[:RECHECKED]
+            lowest = float(self.low[part].min(initial=np.inf))
+            part = part[~done[part] & np.isfinite(self.low[part])]
+            if not part.size or best - lowest <= enough:
+                return
+            self.values[part], errors = self._from_data(part, refine=True)
+            self.low[part] = self.values[part] - errors
+            best = min(best, float((self.values[part] + errors).min()))
+            done[part] = True
+
+    def solution(self, termination: Termination, gap: float) -> Solution:
         """Result with a proven bound where the table was completed."""
-        complete = termination is Termination.COMPLETE
         bound, status = -math.inf, SolutionStatus.NONE
-        if complete:
-            box = self.problem.has_box and self.problem.variant != "mask"
-            table = self.value if box else float(self.values.min(initial=np.inf))
-            bound = min(self.value, table) - self.error
-            status = (
-                SolutionStatus.OPTIMAL
-                if self.incumbent is not None
-                else (SolutionStatus.INFEASIBLE)
-            )
-        elif self.incumbent is not None:
+        if self.incumbent is not None:
             status = SolutionStatus.FEASIBLE
+        if termination is Termination.COMPLETE:
+            least = float(self.low.min(initial=np.inf, where=~self.tried))
+            solved = self.value - BOX_TOLERANCE * self.problem.energy * bool(self.tried.any())
+            bound = min(solved, least)
+            slack = max(gap * abs(self.value), CLOSED * self.problem.energy)
+            closed = self.value - bound <= slack
+            if self.incumbent is None:
+                status = SolutionStatus.INFEASIBLE
+            elif closed:
+                status = SolutionStatus.OPTIMAL
         return Solution.of_mask(
             self.problem,
             self.incumbent,
@@ -259,59 +328,6 @@ class _Table:
             certified_bound=-math.inf,
             log=tuple(self.monitor.points),
         )
-
-
-class _Eliminated:
-    """One term with forced channels applied and rows in the order of the search."""
-
-    def __init__(self, term: Term, base: Bools, channels: NDArray[np.intp]) -> None:
-        first = np.flatnonzero(base)
-        order = np.concatenate([first, channels])
-        rows = np.concatenate(
-            [np.arange(term.offsets[j], term.offsets[j + 1]) for j in order]
-            or [np.zeros(0, dtype=np.int64)]
-        ).astype(np.intp)
-        gram = term.damped_gram[np.ix_(rows, rows)]
-        cross = term.compressed_cross[rows]
-        self.sizes = term.group_sizes[channels]
-        spectrum = np.linalg.eigvalsh(gram) if rows.size else np.ones(1)
-        regular = bool(spectrum[0] > REGULAR * spectrum[-1])
-        self.floor = 0.0 if regular else RANK_FLOOR * float(np.abs(gram).max(initial=1e-300))
-        condition = min(float(spectrum[-1] / max(spectrum[0], 1e-300)), 1e4)
-        self.error = 16 * np.finfo(np.float64).eps * max(rows.size, 1) * condition * term.energy
-        n = int(term.group_sizes[first].sum())
-        left, right, gain = _keep_first(gram[None], cross[None], n, self.floor)
-        self.gain = float(gain[0])
-        self.stack = (left, right)
-
-
-def _keep_first(gram: Floats, cross: Floats, g: int, floor: float) -> tuple[Floats, Floats, Floats]:
-    """Eliminate the first ``g`` rows of stacks (n, d, d) and (n, d, m); also the gains (n,).
-
-    Pivots of at most ``floor`` are rounding and skipped; 0 where all are regular.
-    """
-    if g == 0 or not len(gram):
-        return gram[:, g:, g:], cross[:, g:], np.zeros(len(gram))
-    pivot, own = gram[:, :g, :g], cross[:, :g]
-    right = np.concatenate([gram[:, :g, g:], own], axis=2)
-    if g == 1:
-        solved = right / np.where(pivot > floor, pivot, np.inf)
-    elif floor == 0.0:
-        solved = np.linalg.solve(pivot, right)
-    else:
-        solved = _pseudo_inverse(pivot, floor) @ right
-    rest = gram.shape[1] - g
-    gain = 0.5 * (own * solved[:, :, rest:]).sum((1, 2))
-    update = np.swapaxes(gram[:, :g, g:], 1, 2) @ solved
-    return gram[:, g:, g:] - update[:, :, :rest], cross[:, g:] - update[:, :, rest:], gain
-
-
-def _pseudo_inverse(pivot: Floats, floor: float) -> Floats:
-    eigenvalues, vectors = np.linalg.eigh(pivot)
-    safe = eigenvalues > floor
-    inverse = np.where(safe, 1.0 / np.where(safe, eigenvalues, 1.0), 0.0)
-    product: Floats = (vectors * inverse[:, None, :]) @ np.swapaxes(vectors, 1, 2)
-    return product
 
 
 def _subset_sums(values: Floats, start: float) -> Floats:

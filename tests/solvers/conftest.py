@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -110,3 +111,32 @@ def random_problem() -> RandomProblem:
 def brute_force() -> Callable[[ChannelSelection], tuple[float, np.ndarray | None]]:
     """Function problem -> (least value, mask)."""
     return best_by_hand
+
+
+class TickingClock:
+    """A clock of the solvers that gains ``step`` seconds whenever it is read.
+
+    What a search does by a time limit then depends on how often it asks, not on how
+    fast or busy the machine is.
+    """
+
+    def __init__(self, step: float) -> None:
+        self.step, self.now = step, 0.0
+
+    def perf_counter(self) -> float:
+        """The time, after which a step passes."""
+        self.now += self.step
+        return self.now
+
+
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], TickingClock]:
+    """Function step -> TickingClock, from then on the clock of every ``Monitor``."""
+
+    def install(step: float) -> TickingClock:
+        clock = TickingClock(step)
+        fake = SimpleNamespace(perf_counter=clock.perf_counter)
+        monkeypatch.setattr("mipprune.solvers._monitor.time", fake)
+        return clock
+
+    return install
