@@ -18,6 +18,7 @@ from mipprune.training.registry import OFFERED, build_method, method_class, meth
 from mipprune.training.rni import RNI
 from mipprune.training.slimming import Slimming
 from mipprune.training.spr import SPR, SPRState
+from mipprune.training.spr_budget import BudgetedSPR
 from mipprune.training.swd import SWD
 from mipprune.training.tapering import Level, Tapering
 from mipprune.training.taylor import Taylor
@@ -30,6 +31,7 @@ __all__ = [
     "SPR",
     "SWD",
     "BARState",
+    "BudgetedSPR",
     "Criterion",
     "Dense",
     "Evaluation",

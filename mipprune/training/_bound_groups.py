@@ -25,6 +25,7 @@ class BoundGroups:
     packing: Packing
     big_m: dict[str, float]
     parameters: list[Tensor]
+    alpha: float
     arrays: tuple[SegmentLayout, Tensor, Tensor, Tensor]
 
     @classmethod
@@ -43,17 +44,16 @@ class BoundGroups:
             raise InputError(f"no M for parameter '{missing[0]}' (and {len(missing) - 1} more)")
         bounds = {name: float(by_name[name] or 0) for name in packing.names}
         found = named_tensors(model)
-        share = np.append(packing.sizes / packing.sizes.sum(), 0.0)
-        weight = torch.from_numpy(share * strength)
-        arrays = (
-            packing.layout,
-            # The ridge of the last segment is never used, but it must be positive.
-            (weight * alpha).clamp_min(torch.finfo(torch.float32).tiny),
-            weight * (1 - alpha),
-            packing.per_entry(list(bounds.values())),
-        )
+        ridge, price = _coefficients(packing, alpha, strength, 0.0)
+        arrays = (packing.layout, ridge, price, packing.per_entry(list(bounds.values())))
         parameters = [found[name] for name in packing.names]
-        return cls(model, groups, packing, bounds, parameters, arrays)
+        return cls(model, groups, packing, bounds, parameters, alpha, arrays)
+
+    def weigh(self, strength: float, extra: NDArray[np.float64]) -> None:
+        """Set the coefficients to those of ``strength * n_j / N + extra_j``, (n_groups,)."""
+        layout, ridge, _, big_m = self.arrays
+        new = _coefficients(self.packing, self.alpha, strength, extra)
+        self.arrays = (layout, new[0].to(ridge.device), new[1].to(ridge.device), big_m)
 
     def on(self, device: torch.device) -> tuple[SegmentLayout, Tensor, Tensor, Tensor]:
         """Layout, ridge, price and M on ``device``."""
@@ -80,3 +80,13 @@ class BoundGroups:
         alive = layout.total((flat.abs() > cut).to(flat.dtype))[:-1]
         shares: NDArray[np.float64] = alive.double().cpu().numpy() / self.packing.sizes
         return shares
+
+
+def _coefficients(
+    packing: Packing, alpha: float, strength: float, extra: NDArray[np.float64] | float
+) -> tuple[Tensor, Tensor]:
+    """Ridge and price of every segment, float64 (n_groups + 1,)."""
+    share = packing.sizes / packing.sizes.sum()
+    weight = torch.from_numpy(np.append(share * strength + extra, 0.0))
+    # The ridge of the last segment is never used, but it must be positive.
+    return (weight * alpha).clamp_min(torch.finfo(torch.float32).tiny), weight * (1 - alpha)

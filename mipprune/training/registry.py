@@ -16,6 +16,7 @@ from mipprune.training.random_choice import RandomChoice
 from mipprune.training.rni import RNI
 from mipprune.training.slimming import Slimming
 from mipprune.training.spr import SPR
+from mipprune.training.spr_budget import BudgetedSPR
 from mipprune.training.swd import SWD
 from mipprune.training.tapering import Tapering
 from mipprune.training.taylor import Taylor
@@ -41,6 +42,7 @@ _METHODS: dict[str, type[Method]] = {
     "l1-norm": L1Norm,
     "l0": L0,
     "spr": SPR,
+    "spr-budget": BudgetedSPR,
     "bar": BAR,
     "tapering": Tapering,
     "rni": RNI,

@@ -22,6 +22,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "slimming": ("slimming", {"strength": 0.01}),
     "group-lasso": ("group-lasso", {"strength": 0.1}),
     "taylor": ("taylor", {}),
+    "spr-budget": ("spr-budget", {"big_m": 1.0, "total_steps": 20, "rate": 0.2}),
 }
 
 
