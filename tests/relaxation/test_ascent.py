@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -40,14 +38,14 @@ def test_two_methods_reach_the_same_bound() -> None:
     problem = correlated(10, 5)
     root = Root(problem, Limits.of(problem))
     start = start_of(root)
-    first = ascend(root, 5, start=start, tolerance=1e-6, deadline=time.monotonic() + 60, device=CPU)
+    first = ascend(root, 5, start=start, tolerance=1e-6, deadline=np.inf, device=CPU)
     second = minimise_hadamard(
         root,
         5,
         multipliers=np.zeros(1),
         fixed=None,
         tolerance=1e-6,
-        deadline=time.monotonic() + 60,
+        deadline=np.inf,
         device=CPU,
     )
     optimum = brute_force(problem)
@@ -70,7 +68,7 @@ def test_ascent_only_gains() -> None:
             12,
             start=start,
             tolerance=1e-6,
-            deadline=time.monotonic() + 60,
+            deadline=np.inf,
             device=CPU,
             max_iterations=steps,
         ).bound

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -155,11 +156,21 @@ def test_threads_agree() -> None:
         assert two.value == pytest.approx(one.value, rel=1e-6)
 
 
-def test_time_limit_leaves_a_true_bound() -> None:
-    problem = layer(1, 40, 20)
-    solution = branch_and_bound(problem, time_limit=0.5)
+def test_time_limit_leaves_a_true_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, at = layer(1, 40, 20), [0.0]
+    clock = SimpleNamespace(monotonic=lambda: at[0])
+    monkeypatch.setattr("mipprune.solvers.branch_and_bound._frontier.time", clock)
+    monkeypatch.setattr("mipprune.solvers.branch_and_bound._solve.time", clock)
+    nodes: list[int] = []
+
+    def late(point: LogPoint) -> None:
+        nodes.append(point.nodes)
+        at[0] = 1.0 if point.nodes > 0 else 0.0
+
+    solution = branch_and_bound(problem, time_limit=0.5, callback=late)
     assert solution.termination is Termination.TIME_LIMIT
-    assert solution.seconds < 1.5
+    assert solution.seconds == 1.0
+    assert sum(seen > 0 for seen in nodes) == 1, "went on after the deadline"
     assert solution.mask is not None
     assert problem.value(np.ones(40, dtype=bool)) <= solution.bound <= solution.value
     assert solution.status is SolutionStatus.FEASIBLE

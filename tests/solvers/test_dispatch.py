@@ -20,7 +20,7 @@ def problem(p: int = 6, **options: object) -> ChannelSelection:
 @pytest.mark.parametrize("method", ["auto", *METHODS])
 def test_every_method_solves_and_reports(method: str) -> None:
     points: list[LogPoint] = []
-    solution = solve(problem(), method, time_limit=60, callback=points.append)
+    solution = solve(problem(), method, time_limit=500, callback=points.append)
     assert solution.value == pytest.approx(solve(problem(), "enumerate").value, rel=1e-6)
     assert solution.solver
     assert solution.version

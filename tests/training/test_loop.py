@@ -130,7 +130,7 @@ def test_killed_process_resumes_bit_identically(data: Dataset, tmp_path: Path) -
     )
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], cwd=root, timeout=120, check=False
+        [sys.executable, "-c", program, str(tmp_path)], cwd=root, timeout=500, check=False
     )
     assert done.returncode == -signal.SIGKILL
     whole, method = prepared("spr")
