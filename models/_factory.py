@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mipprune._support.checks import require_path
+from mipprune._support.weights import read_torch_file
 from mipprune.errors import DataFileError, InputError, MissingExtraError
 from mipprune.models._registry import build_model
 
@@ -169,10 +170,11 @@ def read_state_dict(path: str | Path) -> Mapping[str, Tensor]:
     MissingExtraError
         For ``.safetensors`` without the package of that name.
     """
-    path = Path(path)
+    path = require_path("weights", path, "weight file")
     if not path.is_file():
-        raise DataFileError(f"there is no weight file '{path}'")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        hint = "; it is a folder" if path.is_dir() else ""
+        raise DataFileError(f"there is no weight file '{path}'{hint}")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
     for key in ("state_dict", "model", "weights"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -181,17 +183,6 @@ def read_state_dict(path: str | Path) -> Mapping[str, Tensor]:
     ):
         raise DataFileError(f"'{path}' does not hold a state dict (tensors by name)")
     return content
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataFileError(
-            f"'{path}' is damaged or holds more than tensors and plain types ({reason}); "
-            "save it again with torch.save(model.state_dict(), path)"
-        ) from error
 
 
 def _read_safetensors(path: Path) -> Any:

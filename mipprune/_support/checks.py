@@ -23,6 +23,7 @@ __all__ = [
     "require_callable",
     "require_choice",
     "require_flag",
+    "require_flags",
     "require_floats",
     "require_instance",
     "require_integer",
@@ -30,6 +31,7 @@ __all__ = [
     "require_mapping",
     "require_number",
     "require_path",
+    "require_real",
     "require_text",
     "require_time_limit",
     "shown",
@@ -123,6 +125,19 @@ def require_number(
         expected = " ".join(word for word in words if word)
         raise InputError(f"{name}: expected {expected}, got {shown(value)}")
     return number
+
+
+def require_real(**values: object) -> None:
+    """Refuse values that are no real numbers; ranges are checked where they are known."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | Real):
+            raise InputError(f"{name} must be a number, got {shown(value)}")
+
+
+def require_flags(**values: object) -> None:
+    """Refuse values that are neither True nor False."""
+    for name, value in values.items():
+        require_flag(name, value)
 
 
 def require_time_limit(value: object, *, zero: bool = False) -> float | None:

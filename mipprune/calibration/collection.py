@@ -6,13 +6,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mipprune._support.checks import (
+    require_callable,
+    require_flag,
+    require_instance,
+    require_integer,
+    require_iterable,
+    require_text,
+)
 from mipprune._support.progress import Progress
 from mipprune.calibration._attention import attention_of, heads_of, without_fast_path
 from mipprune.calibration._consumers import Consumer, Statistics, find_consumers
 from mipprune.calibration._design import Sampler, rows_of, targets_at
 from mipprune.calibration.families import Calibration, build_calibration
 from mipprune.errors import InputError
-from mipprune.graph import ChannelGroups
+from mipprune.graph import ChannelGroups, require_groups, require_network
 
 __all__ = ["calibrate"]
 
@@ -78,6 +86,14 @@ def calibrate(
         No batch, a batch that the model does not take, NaN or infinite inputs,
         an unknown family, a reference of another shape.
     """
+    require_network(model)
+    require_groups(groups)
+    require_iterable("batches", batches, "a list of batches or a data loader")
+    if reference is not None:
+        require_network(reference, "reference")
+    if forward is not None:
+        require_callable("forward", forward, "a function (model, batch)")
+    require_flag("log", log)
     sampler = _checked_sampler(patches, generator)
     wanted = _checked_families(groups, families)
     consumers, refused = find_consumers(model, groups)
@@ -100,8 +116,10 @@ def calibrate(
 
 
 def _checked_sampler(patches: int | None, generator: torch.Generator | None) -> Sampler:
-    if patches is not None and (not isinstance(patches, int) or patches < 1):
-        raise InputError(f"patches: expected an integer >= 1 or None, got {patches}")
+    if patches is not None:
+        patches = require_integer("patches", patches, at_least=1, alternative="or None")
+    if generator is not None:
+        require_instance("generator", generator, torch.Generator)
     if patches is not None and generator is None:
         raise InputError("patches are drawn at random; give generator=, a torch.Generator")
     return Sampler(patches, generator)
@@ -110,7 +128,8 @@ def _checked_sampler(patches: int | None, generator: torch.Generator | None) -> 
 def _checked_families(groups: ChannelGroups, families: Iterable[str] | None) -> list[str]:
     if families is None:
         return list(groups.by_name)
-    names = [families] if isinstance(families, str) else list(families)
+    given = [families] if isinstance(families, str) else require_iterable("families", families)
+    names = [require_text("families", name, "names of families") for name in given]
     for name in names:
         if name not in groups.by_name:
             raise InputError(

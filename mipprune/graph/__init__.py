@@ -1,5 +1,6 @@
 """Which channels are tied, what each costs, and their physical removal."""
 
+from mipprune.graph._entry import require_groups, require_network
 from mipprune.graph.budgets import BudgetReport, Budgets, Resource
 from mipprune.graph.costs import CostState, CostTable
 from mipprune.graph.counting import count_macs, count_parameters
@@ -42,6 +43,8 @@ __all__ = [
     "mask_model",
     "random_masks",
     "remove",
+    "require_groups",
+    "require_network",
     "restore",
     "round_by_score",
     "spec",

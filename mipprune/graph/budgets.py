@@ -1,5 +1,6 @@
 """Budgets: how much of a network may remain."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -8,7 +9,15 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
+from mipprune._support.checks import (
+    require_instance,
+    require_iterable,
+    require_mapping,
+    shown,
+    suggestion,
+)
 from mipprune.errors import BudgetError, InputError
+from mipprune.graph._entry import require_groups
 from mipprune.graph.groups import FROZEN, ChannelGroups, CostTerm, Family, Masks
 
 __all__ = ["BudgetReport", "Budgets", "Resource", "admissible_counts", "cheapest"]
@@ -17,6 +26,9 @@ _SUFFIX = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([kmg%]?)\s*", re.IGNORECASE)
 _UNITS = {"macs": "MACs per example", "params": "parameters", "channels": "channels",
           "latency": "ms"}  # fmt: skip
+
+_SAY = "; write '40%' (of what remains), or an amount such as '1.2M'"
+_TERMS = "a list of CostTerm, from LatencyTable.terms(groups)"
 
 Amount = str | int | float
 
@@ -107,12 +119,14 @@ class Budgets:
         """Budgets from a mapping such as ``{"macs": "40%"}``; unknown names are refused."""
         if isinstance(given, Budgets):
             return given
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(given) - known)
-        if unknown:
-            raise InputError(
-                f"unknown budget {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-            )
+        known = sorted(f.name for f in fields(cls))
+        example = "a mapping such as {'macs': '50%'}, or Budgets(macs='50%')"
+        for name in require_mapping("budgets", given, example):
+            if name not in known:
+                raise InputError(
+                    f"unknown budget '{name}'; known are {', '.join(known)}"
+                    f"{suggestion(name, known)}"
+                )
         values = {k: v for k, v in given.items() if v is not None}
         multiple_of = values.pop("multiple_of", 1)
         if type(multiple_of) is not int:
@@ -146,13 +160,17 @@ class Budgets:
             No budget given, or one below what is reachable with every family
             at its minimum; the message gives the reachable range.
         """
+        require_groups(groups)
+        latency_terms = tuple(require_iterable("latency_terms", latency_terms, _TERMS))
+        for term in latency_terms:
+            require_instance("latency_terms", term, CostTerm)
         if not self.given():
             raise BudgetError("no budget given; set at least one of macs, params, channels")
         terms = {
             "macs": groups.mac_terms,
             "params": groups.parameter_terms,
             "channels": (CostTerm("channels", 1.0, (np.arange(groups.n_classes),)),),
-            "latency": tuple(latency_terms),
+            "latency": latency_terms,
         }
         resources = []
         for name, amount in self.given().items():
@@ -171,10 +189,11 @@ class Budgets:
         smallest = cheapest(groups, terms, self.multiple_of)
         least = sum(t.value(smallest) for t in terms)
         if limit < least * (1 - 1e-12):
+            percent = f"; for a percentage write '{amount}%'" if _looks_like_percent(amount) else ""
             raise BudgetError(
                 f"budget {name}={amount} is {limit:,.10g} {_UNITS[name]}, which cannot be reached: "
                 f"this network goes from {least:,.10g} ({least / total:.2%}, every family at its "
-                f"minimum) to {total:,.10g} (100%)"
+                f"minimum) to {total:,.10g} (100%){percent}"
             )
         return Resource(name, str(amount), limit, total, least, terms)
 
@@ -182,7 +201,7 @@ class Budgets:
         self, groups: ChannelGroups, masks: Masks, latency_terms: Sequence[CostTerm] = ()
     ) -> BudgetReport:
         """Asked against achieved for given masks."""
-        kept = groups.kept(masks)
+        kept = require_groups(groups).kept(masks)
         rows = []
         for r in self.resolve(groups, latency_terms):
             achieved = sum(t.value(kept) for t in r.terms)
@@ -192,10 +211,13 @@ class Budgets:
 
 def parse_amount(name: str, amount: Amount) -> tuple[float, bool]:
     """(value, is it a fraction of the whole) of a percentage or an absolute number."""
-    if isinstance(amount, bool) or not isinstance(amount, (str, int, float)):
-        raise InputError(f"budget {name}={amount!r}: expected '40%', a number or '1.2M'")
-    match = _NUMBER.fullmatch(str(amount))
+    if isinstance(amount, bool) or not isinstance(amount, str | int | float):
+        raise InputError(f"budget {name}={shown(amount)}: expected '40%', a number or '1.2M'")
+    text = str(amount)
+    match = _NUMBER.fullmatch(text)
     if match is None:
+        if text.strip().startswith("-"):
+            raise InputError(f"budget {name}={amount}: what remains cannot be negative{_SAY}")
         raise InputError(
             f"budget {name}={amount!r} is not understood; write '40%' (of what remains), "
             "a positive number, or '300k', '1.2M', '2G'"
@@ -203,15 +225,27 @@ def parse_amount(name: str, amount: Amount) -> tuple[float, bool]:
     value = float(match[1])
     if match[2] == "%":
         if not 0 < value <= 100:
-            raise InputError(f"budget {name}={amount}: a percentage must be in (0, 100]")
+            what = "more than everything" if value > 100 else "nothing"
+            raise InputError(
+                f"budget {name}={amount}: a percentage must be in (0, 100], the share that "
+                f"remains, and this is {what}"
+            )
         return value / 100, True
     value *= _SUFFIX[match[2].lower()]
-    if not value > 0 or (value < 1 and name != "latency"):
+    if not 0 < value < math.inf:
+        raise InputError(f"budget {name}={amount}: the amount must be positive and finite{_SAY}")
+    if value < 1 and name != "latency":
         raise InputError(
             f"budget {name}={amount}: an absolute amount must be at least 1; "
             f"for a fraction write '{100 * value:g}%'"
         )
     return value, False
+
+
+def _looks_like_percent(amount: Amount) -> bool:
+    """A number from 1 to 100 without a unit, of a network that has far more."""
+    value, is_fraction = parse_amount("", amount)
+    return not is_fraction and 1 <= value <= 100 and str(amount).strip()[-1].isdigit()
 
 
 def channels_per_class(groups: ChannelGroups, family: Family) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mipprune.graph._entry import require_network
 from mipprune.graph.example import example_of
 from mipprune.graph.finder import default_rules
 from mipprune.graph.labeller import Labeller
@@ -16,7 +17,7 @@ __all__ = ["count_macs", "count_parameters"]
 
 def count_parameters(model: nn.Module) -> int:
     """Number of parameters; tied ones once, buffers not at all."""
-    return sum(p.numel() for p in model.parameters())
+    return sum(p.numel() for p in require_network(model).parameters())
 
 
 def count_macs(
@@ -33,7 +34,7 @@ def count_macs(
     TraceError
         If the network cannot be traced.
     """
-    traced = trace(model, example_of(example_inputs, example_kwargs))
+    traced = trace(require_network(model), example_of(example_inputs, example_kwargs))
     state = Labeller(traced, default_rules(), lambda path, size: [])
     with torch.no_grad():
         state.run()

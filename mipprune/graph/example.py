@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from mipprune._support.checks import require_mapping
 from mipprune.errors import InputError
 
 __all__ = ["Example", "as_dtype", "example_of", "random_like"]
@@ -31,7 +32,9 @@ class Example:
 
 def example_of(example_inputs: Any, example_kwargs: Mapping[str, Any] | None) -> Example:
     """Normalise what the caller gave: a tensor, a tuple or list of arguments, or a mapping."""
-    kwargs = dict(example_kwargs or {})
+    kwargs: dict[str, Any] = {}
+    if example_kwargs is not None:
+        kwargs.update(require_mapping("example_kwargs", example_kwargs, "a mapping of keywords"))
     if isinstance(example_inputs, Tensor):
         args: tuple[Any, ...] = (example_inputs,)
     elif isinstance(example_inputs, (tuple, list)):

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mipprune._support.checks import require_flag, require_iterable, require_mapping, require_text
 from mipprune.errors import InputError
 from mipprune.graph import (
     _rules_contraction,
@@ -19,6 +20,7 @@ from mipprune.graph import (
 )
 from mipprune.graph._assemble import assemble
 from mipprune.graph._attributes import integers_read
+from mipprune.graph._entry import require_network
 from mipprune.graph.example import example_of
 from mipprune.graph.groups import ChannelGroups
 from mipprune.graph.labeller import Labeller, Rule
@@ -89,8 +91,11 @@ def channel_groups(
     InputError
         If ``ignore`` names nothing in the model, or there is no tensor input.
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model is a {type(model).__name__}, expected a torch.nn.Module")
+    require_network(model)
+    require_flag("prune_normalised", prune_normalised)
+    require_flag("rehearsal", rehearsal)
+    if rules is not None:
+        require_mapping("rules", rules, "a mapping of operator names to rules")
     ignored = _ignored(model, ignore)
     traced = trace(model, example_of(example_inputs, example_kwargs))
     state = _labelled(model, traced, {**default_rules(), **(rules or {})}, prune_normalised)
@@ -149,7 +154,8 @@ def _rehearsed(model: nn.Module, state: Labeller, groups: ChannelGroups) -> Chan
 
 
 def _ignored(model: nn.Module, ignore: Iterable[str]) -> set[str]:
-    names = [ignore] if isinstance(ignore, str) else list(ignore)
+    given = [ignore] if isinstance(ignore, str) else require_iterable("ignore", ignore)
+    names = [require_text("ignore", name, "names of modules or parameters") for name in given]
     tensors = [n for n, _ in model.named_parameters(remove_duplicate=False)]
     tensors += [n for n, _ in model.named_buffers(remove_duplicate=False)]
     found: set[str] = set()

@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mipprune._support.checks import require_mapping
 from mipprune.errors import InputError
 from mipprune.graph.example import Example
 
@@ -233,8 +234,9 @@ class ChannelGroups:
             Unknown family, wrong length, dtype other than bool, fewer than the
             family's minimum kept, or an equal-count constraint violated.
         """
+        expected = "a mapping of family names to bool arrays, True = kept"
         kept = np.ones(self.n_classes, dtype=bool)
-        for name, mask in masks.items():
+        for name, mask in require_mapping("masks", masks, expected).items():
             if name not in self.by_name:
                 raise InputError(
                     f"no family is called '{name}'; the families are: {', '.join(self.by_name)}"

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mipprune._support.checks import require_instance
 from mipprune.errors import InputError
+from mipprune.graph._entry import require_groups, require_network
 from mipprune.graph.groups import Axis, ChannelGroups, Masks
 from mipprune.graph.surgery import Kept, axes_of, sliced
 
@@ -39,7 +41,11 @@ def carry_optimizer(
         A parameter that is not the model's, or state that does not have the
         shape of its parameter (factored moments) and can not be sliced.
     """
-    kept = groups.kept(masks)
+    hint = "the one that trained the model"
+    require_instance("optimizer", optimizer, torch.optim.Optimizer, hint)
+    require_network(model)
+    require_network(smaller, "smaller")
+    kept = require_groups(groups).kept(masks)
     names = {id(p): n for n, p in model.named_parameters()}
     fresh = dict(smaller.named_parameters(remove_duplicate=False))
     by_tensor = axes_of(groups)

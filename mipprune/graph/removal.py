@@ -15,7 +15,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mipprune._support.checks import require_flag, require_instance
 from mipprune.errors import RemovalError
+from mipprune.graph._entry import require_groups, require_network
 from mipprune.graph.example import Example, as_dtype, example_of, random_like
 from mipprune.graph.groups import ChannelGroups, Masks
 from mipprune.graph.surgery import check_fits, kept_names, kept_positions, slice_model, zero_axes
@@ -72,7 +74,8 @@ def mask_model(model: nn.Module, groups: ChannelGroups, masks: Masks) -> nn.Modu
     InputError, RemovalError
         Masks that do not fit the groups; groups that do not fit the model.
     """
-    kept = groups.kept(masks)
+    require_network(model)
+    kept = require_groups(groups).kept(masks)
     check_fits(model, groups)
     masked = copy.deepcopy(model)
     zero_axes(masked, groups, kept, frozenset({"consume"}))
@@ -117,7 +120,9 @@ def remove(
     InputError
         If the masks do not fit the groups.
     """
-    kept = groups.kept(masks)
+    require_network(model)
+    require_flag("verify", verify)
+    kept = require_groups(groups).kept(masks)
     check_fits(model, groups)
     smaller = copy.deepcopy(model)
     slice_model(smaller, groups, kept)
@@ -151,6 +156,13 @@ def verify_removal(
     RemovalError
         If there are no example inputs or one of the networks fails to run.
     """
+    require_network(model)
+    require_network(smaller, "smaller")
+    require_groups(groups)
+    if generator is not None:
+        require_instance(
+            "generator", generator, torch.Generator, "torch.Generator().manual_seed(0)"
+        )
     example = groups.example if example_inputs is None else example_of(example_inputs, None)
     if example is None:
         raise RemovalError("no example inputs to compare the networks on; give example_inputs")

@@ -8,7 +8,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from mipprune._support.checks import require_floats, require_instance, require_number
 from mipprune.errors import BudgetError, InputError
+from mipprune.graph._entry import require_groups
 from mipprune.graph.budgets import Budgets, Resource, admissible_counts, cheapest, unit_rows
 from mipprune.graph.costs import CostState, CostTable
 from mipprune.graph.groups import ChannelGroups, CostTerm
@@ -84,8 +86,9 @@ def round_by_score(
     InputError
         Scores of wrong shape or not finite.
     """
+    require_groups(groups)
     values = _checked(groups, scores)
-    resources = budgets.resolve(groups, latency_terms)
+    resources = Budgets.parse(budgets).resolve(groups, latency_terms)
     table = CostTable.build([r.terms for r in resources], groups.n_classes)
     kept = np.ones(groups.n_classes, dtype=bool)
     state = table.start(kept)
@@ -104,7 +107,9 @@ def random_masks(
     groups: ChannelGroups, generator: np.random.Generator, keep: float = 0.6
 ) -> dict[str, Bools]:
     """Random admissible masks that keep about the fraction ``keep`` of each family."""
-    kept = np.zeros(groups.n_classes, dtype=bool)
+    kept = np.zeros(require_groups(groups).n_classes, dtype=bool)
+    require_instance("generator", generator, np.random.Generator, "numpy.random.default_rng(0)")
+    require_number("keep", keep, at_least=0, at_most=1)
     for family in groups:
         for rows in unit_rows(family):
             exempt = bool(family.parts) and len(rows) == 1
@@ -129,8 +134,9 @@ def _checked(
                     f"scores of '{family.name}' have shape {np.shape(scores[family.name])}, "
                     f"expected ({len(family)},)"
                 )
-        scores = np.concatenate([np.asarray(scores[f.name], np.float64) for f in groups])
-    values = np.asarray(scores, dtype=np.float64)
+        parts = [require_floats(f"scores of '{f.name}'", scores[f.name]) for f in groups]
+        scores = np.concatenate(parts)
+    values = require_floats("scores", scores)
     if values.shape != (groups.n_classes,):
         raise InputError(f"scores have shape {values.shape}, expected ({groups.n_classes},)")
     if not np.isfinite(values).all():

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import pickle
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -11,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mipprune._support.checks import require_path
+from mipprune._support.weights import read_torch_file
 from mipprune.errors import DataFileError, InputError, MissingExtraError
+from mipprune.graph._entry import require_network
 from mipprune.graph.headwise import HeadwiseAttention, can_convert, convert
 
 __all__ = ["restore", "spec", "untied_state"]
@@ -32,6 +34,7 @@ def spec(model: nn.Module) -> dict[str, Any]:
     dict
         ``json.dumps`` takes it as it is.
     """
+    require_network(model)
     first: dict[int, str] = {}
     tensors: dict[str, dict[str, Any]] = {}
     ties: dict[str, str] = {}
@@ -78,6 +81,7 @@ def restore(
     DataFileError
         The file of weights can not be read.
     """
+    require_network(fresh_model, "fresh_model")
     wanted = _parsed(specification)
     model = copy.deepcopy(fresh_model)
     _check_names(model, wanted)
@@ -98,6 +102,7 @@ def restore(
 
 def untied_state(model: nn.Module) -> dict[str, Tensor]:
     """State dict with every tied tensor once, contiguous: what safetensors can write."""
+    require_network(model)
     result: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -213,15 +218,8 @@ def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
 def _state(state: Mapping[str, Tensor] | str | PathLike[str]) -> Mapping[str, Tensor]:
     if isinstance(state, Mapping):
         return state
-    path = Path(state)
-    try:
-        if path.suffix == ".safetensors":
-            return _safetensors(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except MissingExtraError:
-        raise
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise DataFileError(f"the weights in {path} can not be read: {error}") from error
+    path = require_path("state", state, "weight file")
+    loaded = _safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
     if not isinstance(loaded, Mapping):
         raise DataFileError(f"{path} holds a {type(loaded).__name__}, expected a state dict")
     return loaded
@@ -235,7 +233,7 @@ def _safetensors(path: Path) -> Mapping[str, Tensor]:
         raise MissingExtraError("safetensors", "safetensors", f"to read {path.name}") from error
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise DataFileError(f"the weights in {path} can not be read: {error}") from error
 
 

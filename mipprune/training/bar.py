@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mipprune._support.checks import require_flags, require_instance, require_integer, require_real
 from mipprune.errors import BudgetError, InputError
 from mipprune.graph.budgets import Budgets, Resource, cheapest, parse_amount
 from mipprune.graph.groups import ChannelGroups, CostTerm, Masks
@@ -135,6 +136,14 @@ class BAR(Method):
         project: bool = True,
         seed: int = 0,
     ) -> None:
+        require_real(strength=strength, distil=distil, temperature=temperature, initial=initial)
+        require_real(margin=margin, slack=slack, cap=cap)
+        require_flags(project=project)
+        seed = require_integer("seed", seed, at_least=0)
+        if gate_lr is not None:
+            require_real(gate_lr=gate_lr)
+        if budget is not None:
+            require_instance("budget", budget, Budgets, "make one with Budgets(macs='50%')")
         if not isinstance(total_steps, int) or total_steps < 1:
             raise InputError(f"total_steps must be an integer >= 1, got {total_steps!r}")
         if not 0 <= distil < 1:

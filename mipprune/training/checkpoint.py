@@ -1,7 +1,6 @@
 """Checkpoints: plain types and tensors, written atomically, loaded without executing."""
 
 import io
-import pickle
 import platform
 import warnings
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mipprune._support.files import atomic_path
+from mipprune._support.weights import read_torch_file
 from mipprune.errors import DataFileError, InputError
 
 __all__ = [
@@ -108,11 +108,11 @@ def load_checkpoint(path: str | Path, *, device: str = "cpu") -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"there is no checkpoint at {file}; start the run without resuming")
     try:
-        content = torch.load(file, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        content = read_torch_file(file, device=device)
+    except DataFileError as error:
+        reason = str(error).partition(";")[0]
         raise DataFileError(
-            f"{file} is damaged or no checkpoint ({type(error).__name__}: "
-            f"{str(error).partition('.')[0]}); delete the folder and start again"
+            f"{file} is damaged or no checkpoint ({reason}); delete the folder and start again"
         ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise DataFileError(f"{file} is no checkpoint of format {_FORMAT} of mipprune")

@@ -5,6 +5,13 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from mipprune._support.checks import (
+    require_flags,
+    require_integer,
+    require_iterable,
+    require_real,
+    require_text,
+)
 from mipprune.errors import InputError
 
 __all__ = ["TrainConfig"]
@@ -90,15 +97,16 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
                 raise InputError(
                     f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
                 )
         at_least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "evaluate_every": 0, "seed": 0}
         for name, smallest in at_least.items():
             number = getattr(self, name)
-            if not isinstance(number, int) or number < smallest:
+            if isinstance(number, bool) or not isinstance(number, int) or number < smallest:
                 raise InputError(f"{name} must be an integer >= {smallest}, got {number!r}")
+        _check_types(self)
         not_negative = ("weight_decay", "warmup_epochs", "momentum")
         for name in not_negative:
             if not 0 <= getattr(self, name) < math.inf:
@@ -154,3 +162,18 @@ class TrainConfig:
             for field in fields(self)
             if stored.get(field.name) != own[field.name]
         ]
+
+
+def _check_types(config: TrainConfig) -> None:
+    """Refuse texts and the like before they are compared with numbers."""
+    numbers = ("lr", "momentum", "weight_decay", "decay", "warmup_epochs", "label_smoothing")
+    require_real(**{name: getattr(config, name) for name in numbers})
+    if config.clip_norm is not None:
+        require_real(clip_norm=config.clip_norm)
+    flags = ("nesterov", "channels_last", "augment")
+    require_flags(**{name: getattr(config, name) for name in flags})
+    for part in require_iterable("milestones", config.milestones, "fractions of the epochs"):
+        require_real(milestones=part)
+    if config.batches_per_epoch is not None:
+        require_integer("batches_per_epoch", config.batches_per_epoch, at_least=1)
+    require_text("device", config.device, "the name of a device, such as cpu or cuda")

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mipprune._support.checks import require_integer, require_real
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
@@ -54,6 +55,8 @@ class L0(Method):
         gate_lr_scale: float = 50.0,
         seed: int = 0,
     ) -> None:
+        require_real(strength=strength, initial=initial, gate_lr_scale=gate_lr_scale)
+        seed = require_integer("seed", seed, at_least=0)
         if not 0 <= strength < math.inf:
             raise InputError(f"strength must be finite and not negative, got {strength!r}")
         if not 0 < gate_lr_scale < math.inf:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from mipprune._support.checks import require_flags, require_integer
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
@@ -40,6 +41,8 @@ class RandomChoice(Method):
     def __init__(
         self, *, uniform: bool = True, seed: int = 0, generator: np.random.Generator | None = None
     ) -> None:
+        require_flags(uniform=uniform)
+        seed = require_integer("seed", seed, at_least=0)
         self.uniform = uniform
         self._generator = np.random.default_rng(seed) if generator is None else generator
         self._bound: Binding | None = None

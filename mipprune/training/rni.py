@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from mipprune._support.checks import require_flags, require_integer, require_real
 from mipprune.errors import BudgetError, InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
@@ -143,6 +144,9 @@ class RNI(Method):
         seed: int = 0,
         keep_scales: bool = False,
     ) -> None:
+        require_real(strength=strength, shift=shift, lr_scale=lr_scale, ratio=ratio)
+        require_flags(keep_scales=keep_scales)
+        seed = require_integer("seed", seed, at_least=0)
         if not 0 <= strength < math.inf:
             raise InputError(f"strength must be finite and not negative, got {strength!r}")
         if not math.isfinite(shift):

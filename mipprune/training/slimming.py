@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mipprune._support.checks import require_real
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
@@ -44,6 +45,7 @@ class Slimming(Method):
     """
 
     def __init__(self, *, strength: float = 1e-4, ratio: float = 0.5) -> None:
+        require_real(strength=strength, ratio=ratio)
         if not 0 <= strength < math.inf:
             raise InputError(f"strength must be finite and not negative, got {strength!r}")
         if not 0 < ratio < 1:

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mipprune._support.checks import require_flags, require_real
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
@@ -134,6 +135,10 @@ class SPR(Method):
         tolerance: float = 5e-4,
         survivors: float = 5e-3,
     ) -> None:
+        numbers = {"m_scale": m_scale, "m_floor": m_floor, "threshold": threshold}
+        numbers |= {"tolerance": tolerance, "survivors": survivors, "momentum": momentum}
+        require_real(alpha=alpha, strength=strength, **numbers)
+        require_flags(coupled=coupled, fused=fused, proximal=proximal)
         if not 0 < alpha < 1:
             raise InputError(f"alpha must be in (0, 1), got {alpha!r}")
         if not 0 <= strength < math.inf:
@@ -148,7 +153,10 @@ class SPR(Method):
                 "or big_m= (math.inf leaves the weights unbounded)"
             )
         for m in big_m.values() if isinstance(big_m, Mapping) else [big_m]:
-            if m is not None and not m > 0:
+            if m is None:
+                continue
+            require_real(big_m=m)
+            if not m > 0:
                 raise InputError(f"M must be positive, got {m!r}")
         self.alpha, self.strength = alpha, strength
         self.coupled, self.proximal, self.threshold = coupled, proximal, threshold

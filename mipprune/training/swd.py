@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mipprune._support.checks import require_flags, require_instance, require_real
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
@@ -113,6 +114,10 @@ class SWD(Method):
         for name, whole in {"total_steps": total_steps, "select_every": select_every}.items():
             if whole is not None and (not isinstance(whole, int) or whole < 1):
                 raise InputError(f"{name} must be an integer >= 1, got {whole!r}")
+        require_real(a_min=a_min, a_max=a_max, mu=mu, **({} if keep is None else {"keep": keep}))
+        require_flags(filters=filters, decoupled=decoupled)
+        if budget is not None:
+            require_instance("budget", budget, Budgets, "make one with Budgets(macs='50%')")
         if keep is not None and not 0 < keep < 1:
             raise InputError(f"keep must be in (0, 1), the share that remains, got {keep!r}")
         if structure not in ("channels", "weights"):

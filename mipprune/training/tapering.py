@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mipprune._support.checks import require_flags, require_instance, require_iterable, require_real
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, CostTerm, Masks
@@ -109,6 +110,14 @@ class Tapering(Method):
         curvature: bool = True,
         threshold: float = 1e-2,
     ) -> None:
+        require_real(allowance=allowance, arrive=arrive, observe=observe, speed=speed)
+        require_real(polarise=polarise, reaction=reaction, threshold=threshold)
+        require_flags(curvature=curvature)
+        levels = tuple(require_iterable("levels", levels, "a list of shares in (0, 1)"))
+        for level in levels:
+            require_real(levels=level)
+        if budget is not None:
+            require_instance("budget", budget, Budgets, "make one with Budgets(macs='50%')")
         if not isinstance(total_steps, int) or total_steps < 1:
             raise InputError(f"total_steps must be an integer >= 1, got {total_steps!r}")
         if resource not in ("macs", "params"):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from mipprune._support.checks import (
     require_callable,
@@ -116,7 +117,7 @@ def test_arrays_that_are_not_real(given: Any) -> None:
 
 
 def test_arrays() -> None:
-    given = np.arange(3.0)
+    given: NDArray[np.float64] = np.arange(3.0)
     assert require_floats("costs", given) is given
     assert require_floats("costs", torch.ones(2, dtype=torch.bool)).tolist() == [1, 1]
 

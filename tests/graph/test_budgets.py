@@ -59,7 +59,7 @@ def test_multiple_of_is_checked(value: Any) -> None:
 
 def test_parse_refuses_unknown_names() -> None:
     assert Budgets.parse({"macs": "40%", "params": None}) == Budgets(macs="40%")
-    with pytest.raises(InputError, match="unknown budget flops"):
+    with pytest.raises(InputError, match="unknown budget 'flops'; known are channels"):
         Budgets.parse({"flops": "40%"})
 
 

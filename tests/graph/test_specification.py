@@ -93,8 +93,10 @@ def test_what_does_not_fit_is_refused(pruned: nn.Module, tmp_path: Path) -> None
     with pytest.raises(InputError, match="weights do not fit"):
         restore(build(), good, build().state_dict())
     (tmp_path / "broken.pt").write_bytes(b"nonsense")
-    with pytest.raises(DataFileError, match="can not be read"):
+    with pytest.raises(DataFileError, match=r"broken.pt is no file of torch.save"):
         restore(build(), good, tmp_path / "broken.pt")
+    with pytest.raises(DataFileError, match="a folder, not a file"):
+        restore(build(), good, tmp_path)
     with pytest.raises(DataFileError, match="can not be read"):
         restore(build(), good, tmp_path / "missing.safetensors")
 
