@@ -8,14 +8,16 @@ from numpy.typing import NDArray
 
 from mipprune.errors import InputError
 from mipprune.formulation.relu_network import FORMULATIONS, NetworkPruning
+from mipprune.solvers.relu_network._enumeration import enumerate_network
 from mipprune.solvers.relu_network._heuristics import checked_start, greedy_masks
 from mipprune.solvers.relu_network._milp import solve_milp
-from mipprune.solvers.relu_network._search import MAX_FIRST_WIDTH, search_network
-from mipprune.solvers.relu_network._solution import NetworkSolution
+from mipprune.solvers.relu_network._search import search_network
+from mipprune.solvers.relu_network._solution import Masks, NetworkSolution
+from mipprune.solvers.relu_network._tightening import tighten_bounds
 
-__all__ = ["NetworkSolution", "greedy_masks", "solve_network"]
+__all__ = ["NetworkSolution", "greedy_masks", "solve_network", "tighten_bounds"]
 
-SOLVERS = ("auto", "search", "highs", "scip")
+SOLVERS = ("auto", "search", "highs", "scip", "enumeration")
 
 
 def solve_network(
@@ -34,10 +36,10 @@ def solve_network(
     Parameters
     ----------
     task : NetworkPruning
-    solver : {"auto", "search", "highs", "scip"}
-        ``search`` is our own and takes two hidden layers, the first of at most
-        20 neurons; HiGHS and SCIP take the Pyomo program of any depth.
-        ``auto`` is ``search`` where it applies, else HiGHS.
+    solver : {"auto", "search", "highs", "scip", "enumeration"}
+        ``search`` is our own branch and bound; HiGHS and SCIP take the Pyomo
+        program; ``enumeration`` tries everything, to check the others on up
+        to 22 neurons. All take any depth. ``auto`` is ``search``.
     formulation : {"big-m", "perspective", "extended"}
         Of the program; see :mod:`mipprune.formulation.relu_network`.
     tighten : bool
@@ -60,8 +62,8 @@ def solve_network(
     Raises
     ------
     InputError
-        Unknown solver or formulation, a start of the wrong shape, or a network
-        that ``search`` does not take.
+        Unknown solver or formulation, a start of the wrong shape, or a network too
+        large to enumerate.
     MissingExtraError
         SCIP asked for and pyscipopt not installed.
     NoSolutionError
@@ -74,13 +76,12 @@ def solve_network(
     if time_limit is not None and not time_limit > 0:
         raise InputError(f"time_limit: expected seconds > 0, got {time_limit}")
     began = time.monotonic()
-    first = greedy_masks(task) if start is None else checked_start(task, start)
+    first = _start(task, start, began, time_limit)
     left = None if time_limit is None else max(time_limit - (time.monotonic() - began), 0.1)
-    widths = task.network.widths
-    if solver == "search" or (
-        solver == "auto" and len(widths) == 2 and widths[0] <= MAX_FIRST_WIDTH
-    ):
+    if solver in ("auto", "search"):
         return search_network(task, first, time_limit=left, gap=gap, log=log)
+    if solver == "enumeration":
+        return enumerate_network(task, first, time_limit=left)
     return solve_milp(
         task,
         first,
@@ -91,3 +92,17 @@ def solve_network(
         gap=gap,
         log=log,
     )
+
+
+def _start(
+    task: NetworkPruning,
+    start: Sequence[NDArray[np.bool_]] | None,
+    began: float,
+    time_limit: float | None,
+) -> Masks | None:
+    """Masks to begin with; the heuristic gets at most a tenth of the time."""
+    if start is not None:
+        return checked_start(task, start)
+    if time_limit is None:
+        return greedy_masks(task)
+    return greedy_masks(task, deadline=began + 0.1 * time_limit)

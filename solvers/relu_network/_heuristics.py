@@ -1,5 +1,7 @@
 """A first feasible choice of neurons, by the real forward pass."""
 
+import math
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,15 +14,57 @@ from mipprune.solvers.relu_network._solution import Masks
 __all__ = ["checked_start", "greedy_masks"]
 
 
-def greedy_masks(task: NetworkPruning) -> Masks | None:
-    """Backward elimination by the real forward pass, then swaps of pairs.
+SEED = 0
+"""Of the random restarts: the same task begins with the same masks."""
 
-    Removes the neuron whose loss hurts least while limits allow or demand it.
+
+def greedy_masks(
+    task: NetworkPruning, *, restarts: int = 8, deadline: float = math.inf
+) -> Masks | None:
+    """Backward elimination by the real forward pass, swaps, and restarts around the best.
+
+    Removes the neuron whose loss hurts least while limits allow or demand it;
+    swaps pairs while that helps; then shakes the best masks and repeats the swaps.
     Returns None where it finds nothing feasible.
+
+    Parameters
+    ----------
+    task : NetworkPruning
+    restarts : int
+        Shakes, each of up to a quarter of the kept neurons.
+    deadline : float
+        Value of ``time.monotonic`` at which to stop with what there is.
     """
-    masks = task.network.full_masks()
-    best = _eliminate(task, masks)
-    return None if best is None else _improve(task, best)
+    best = _eliminate(task, task.network.full_masks())
+    if best is None:
+        return None
+    best = _improve(task, best, deadline)
+    rng = np.random.default_rng(SEED)
+    for _ in range(restarts):
+        if time.monotonic() > deadline:
+            break
+        shaken = _shaken(task, best, rng)
+        if task.objective == "neurons":
+            found = _eliminate(task, shaken)
+        elif task.is_feasible(shaken):
+            found = _improve(task, shaken, deadline)
+        else:
+            found = None
+        if found is not None and task.value(found) < task.value(best):
+            best = found
+    return best
+
+
+def _shaken(task: NetworkPruning, masks: Masks, rng: np.random.Generator) -> Masks:
+    """Exchange a few kept neurons for removed ones; for a count to be lowered, only add some."""
+    kept, removed = _positions(masks, True), _positions(masks, False)
+    count = min(len(kept) // 4 + 1, len(kept), len(removed))
+    changed = [removed[k] for k in rng.permutation(len(removed))[:count]]
+    if task.objective != "neurons":
+        changed += [kept[k] for k in rng.permutation(len(kept))[:count]]
+    for where in changed:
+        masks = _flipped(masks, where)
+    return masks
 
 
 def _eliminate(task: NetworkPruning, masks: Masks) -> Masks | None:
@@ -44,32 +88,30 @@ def _penalised(task: NetworkPruning, masks: Masks) -> float:
     """Objective plus a large charge for broken limits on the outputs."""
     value = task.value(masks)
     if task.keep_predictions:
-        value += 1e3 * float(np.maximum(task.margin - task.leads(masks), 0.0).sum())
+        value += 1e3 * float(np.maximum(task.least_lead - task.leads(masks), 0.0).sum())
     if task.max_deviation is not None:
-        change = np.abs(task.network.forward(task.inputs, masks) - _dense(task))
+        change = np.abs(task.network.forward(task.inputs, masks) - task.dense)
         value += 1e3 * float(np.maximum(change - task.max_deviation, 0.0).sum())
     return value
 
 
-def _dense(task: NetworkPruning) -> NDArray[np.float64]:
-    return task.network.forward(task.inputs)
-
-
-def _improve(task: NetworkPruning, masks: Masks) -> Masks:
-    """Swap a kept neuron for a removed one while the value falls."""
-    value = task.value(masks)
-    improved = True
+def _improve(task: NetworkPruning, masks: Masks, deadline: float) -> Masks:
+    """Swap a kept neuron for a removed one, or add one, while the value falls."""
+    value, improved = task.value(masks), task.objective != "neurons"
     while improved:
         improved = False
-        for out in _positions(masks, True):
-            for into in _positions(masks, False):
-                option = _flipped(_flipped(masks, out), into)
-                candidate = task.value(option)
-                if candidate < value - 1e-12 and task.is_feasible(option):
-                    masks, value, improved = option, candidate, True
+        for out in (*_positions(masks, True), None):
+            base = masks if out is None else _flipped(masks, out)
+            options = [_flipped(base, into) for into in _positions(masks, False)]
+            values = [task.value(option) for option in options]
+            for k in np.argsort(values, kind="stable"):
+                if values[k] >= value - 1e-12 or time.monotonic() > deadline:
                     break
-            if improved:
-                break
+                if task.is_feasible(options[k]):
+                    masks, value, improved = options[k], values[k], True
+                    break
+            if time.monotonic() > deadline:
+                return masks
     return masks
 
 

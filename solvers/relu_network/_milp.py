@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from mipprune.formulation.relu_network import (
     build_relu_network,
     propagate_bounds,
 )
-from mipprune.problem import SolutionStatus, Termination
+from mipprune.problem import LogPoint, SolutionStatus, Termination
 from mipprune.solvers.relu_network._solution import Masks, NetworkSolution
 from mipprune.solvers.relu_network._tightening import tighten_bounds
 
@@ -31,20 +31,55 @@ def solve_milp(
     gap: float,
     log: bool,
 ) -> NetworkSolution:
-    """Build the program, tighten it, start it from ``first`` and solve it."""
+    """Build the program, tighten it, start it from ``first`` and solve it.
+
+    A mask that the solver accepts within tolerances of its own but the real
+    forward pass does not is cut off and the program solved again.
+    """
     began = time.monotonic()
-    bounds = propagate_bounds(task)
-    if tighten and _tightening_pays(task):
-        allowed = math.inf if time_limit is None else 0.3 * time_limit
-        bounds = tighten_bounds(task, bounds, time_limit=allowed)
-    tightened = time.monotonic() - began
-    model = build_relu_network(task, bounds, formulation)
-    left = None if time_limit is None else max(time_limit - (time.monotonic() - began), 1.0)
-    if first is not None:
-        _load_start(model, task, first)
-    run = _run_highs if solver == "highs" else _run_scip
-    reply = run(model, left, gap, first is not None, log)
-    return _solution(task, model, reply, first, formulation, solver, began, tightened, gap)
+    deadline = math.inf if time_limit is None else began + time_limit
+    run = _RunOf(task, solver, formulation, gap, began)
+    try:
+        bounds = propagate_bounds(task)
+        if tighten and _tightening_pays(task):
+            allowed = math.inf if time_limit is None else 0.3 * time_limit
+            bounds = tighten_bounds(task, bounds, time_limit=allowed)
+        run.tighten_seconds = time.monotonic() - began
+        model = build_relu_network(task, bounds, formulation)
+        run.size = len(model.keep) + len(model.firing) + len(model.miss), len(model.rows)
+        if first is not None:
+            _load_start(model, task, first)
+    except KeyboardInterrupt:
+        return run.solution(first, _Reply.empty(Termination.INTERRUPTED))
+    engine = _run_highs if solver == "highs" else _run_scip
+    nodes = 0
+    while True:
+        left = None if time_limit is None else max(deadline - time.monotonic(), 1.0)
+        reply = engine(model, left, gap, first is not None, log)
+        nodes += reply.nodes
+        candidate = _masks_of(task, reply)
+        if reply.termination is not Termination.GAP or candidate is None:
+            break
+        if task.is_feasible(candidate) or time.monotonic() > deadline:
+            break
+        _cut_off(model, candidate)
+    return run.solution(first, replace(reply, nodes=nodes))
+
+
+def _cut_off(model: Any, masks: Masks) -> None:
+    """Exclude one choice of neurons: at least one keep variable differs from it."""
+    model.rows.add(
+        sum(1 - y if masks[layer][j] else y for (layer, j), y in model.keep.items()) >= 1
+    )
+
+
+def _masks_of(task: NetworkPruning, reply: "_Reply") -> Masks | None:
+    if reply.keep is None:
+        return None
+    found = [np.zeros(n, dtype=bool) for n in task.network.widths]
+    for (layer, j), value in reply.keep.items():
+        found[layer][j] = value > 0.5
+    return tuple(found)
 
 
 def _tightening_pays(task: NetworkPruning) -> bool:
@@ -63,7 +98,7 @@ def _load_start(model: Any, task: NetworkPruning, masks: Masks) -> None:
         variable.set_value(int(values[layer][i, j] > 0 and masks[layer][j]))
     for (i, c), variable in model.output.items():
         variable.set_value(float(values[-1][i, c]), skip_validation=True)
-    missed = task.leads(masks) < task.margin
+    missed = task.leads(masks) < task.least_lead
     for i, variable in model.miss.items():
         variable.set_value(int(missed[i]))
 
@@ -78,6 +113,11 @@ class _Reply:
     termination: Termination
     infeasible: bool
     nodes: int
+
+    @classmethod
+    def empty(cls, termination: Termination) -> "_Reply":
+        """Stopped before the solver began."""
+        return cls(None, {}, -math.inf, termination, infeasible=False, nodes=0)
 
 
 def _run_highs(model: Any, time_limit: float | None, gap: float, warm: bool, log: bool) -> _Reply:
@@ -103,6 +143,7 @@ def _run_highs(model: Any, time_limit: float | None, gap: float, warm: bool, log
             Condition.optimal: Termination.GAP,
             Condition.infeasible: Termination.COMPLETE,
             Condition.maxTimeLimit: Termination.TIME_LIMIT,
+            Condition.interrupted: Termination.INTERRUPTED,
         }.get(condition, Termination.SOLVER),
         infeasible=condition == Condition.infeasible,
         nodes=int(nodes),
@@ -138,9 +179,10 @@ def _run_scip(model: Any, time_limit: float | None, gap: float, warm: bool, log:
             Condition.convergenceCriteriaSatisfied: Termination.GAP,
             Condition.provenInfeasible: Termination.COMPLETE,
             Condition.maxTimeLimit: Termination.TIME_LIMIT,
+            Condition.interrupted: Termination.INTERRUPTED,
         }.get(condition, Termination.SOLVER),
         infeasible=condition == Condition.provenInfeasible,
-        nodes=-1,
+        nodes=int(engine._solver_model.getNTotalNodes()),
     )
 
 
@@ -157,59 +199,68 @@ def _or_minus_infinity(bound: float | None) -> float:
     return -math.inf if bound is None or not math.isfinite(bound) else float(bound)
 
 
-def _solution(
-    task: NetworkPruning,
-    model: Any,
-    reply: _Reply,
-    start: Masks | None,
-    formulation: str,
-    solver: str,
-    began: float,
-    tightened: float,
-    gap: float,
-) -> NetworkSolution:
-    """Recompute everything from the masks; the start stands in where it is better."""
-    if reply.infeasible and start is None:
-        raise NoSolutionError(
-            "no choice of neurons meets the limits (proven); raise max_neurons or "
-            "max_deviation, or drop keep_predictions"
+class _RunOf:
+    """What is known about a run besides the solver's reply, and the result made of both."""
+
+    def __init__(
+        self, task: NetworkPruning, solver: str, formulation: str, gap: float, began: float
+    ) -> None:
+        self.task, self.gap, self.began = task, gap, began
+        self.solver, self.formulation = solver, formulation
+        self.tighten_seconds = 0.0
+        self.size = (task.network.n_neurons, 0)
+
+    def solution(self, start: Masks | None, reply: _Reply) -> NetworkSolution:
+        """Recompute everything from the masks; the start stands in where it is better."""
+        task = self.task
+        self._refuse_infeasible(start, reply)
+        masks, error = start, 0.0
+        candidate = _masks_of(task, reply)
+        if candidate is not None:
+            outputs = task.network.forward(task.inputs, candidate)
+            error = max(
+                (abs(v - outputs[index]) for index, v in reply.outputs.items()), default=0.0
+            )
+            if task.is_feasible(candidate) and (
+                masks is None or task.value(candidate) <= task.value(masks)
+            ):
+                masks = candidate
+        value = math.inf if masks is None else task.value(masks)
+        # Every objective is at least zero.
+        bound = min(max(reply.bound, 0.0), value)
+        status = SolutionStatus.NONE if masks is None else SolutionStatus.FEASIBLE
+        # The program is exact up to the solver's feasibility tolerance (1e-6).
+        solved = reply.termination is Termination.GAP
+        if masks is not None and solved and value - bound <= self.gap * abs(value) + 1e-6:
+            status = SolutionStatus.OPTIMAL
+        seconds = time.monotonic() - self.began
+        return NetworkSolution(
+            masks=masks,
+            value=value,
+            bound=bound,
+            violation=0.0 if masks is None else task.violation(masks),
+            tolerance=task.tolerance,
+            forward_error=float(error),
+            status=status,
+            termination=reply.termination,
+            nodes=reply.nodes,
+            n_binaries=self.size[0],
+            n_rows=self.size[1],
+            seconds=seconds,
+            tighten_seconds=self.tighten_seconds,
+            solver=self.solver,
+            formulation=self.formulation,
+            trace=(LogPoint(seconds, reply.nodes, value, bound),),
         )
-    if reply.infeasible:
-        raise SolverError(
-            f"{solver} calls the program infeasible although the starting masks meet every "
-            "limit: a numerical failure of the solver; try another formulation or solver"
-        )
-    masks, error = start, 0.0
-    if reply.keep is not None:
-        found = [np.zeros(n, dtype=bool) for n in task.network.widths]
-        for (layer, j), value in reply.keep.items():
-            found[layer][j] = value > 0.5
-        candidate = tuple(found)
-        outputs = task.network.forward(task.inputs, candidate)
-        error = max((abs(v - outputs[index]) for index, v in reply.outputs.items()), default=0.0)
-        if task.is_feasible(candidate) and (
-            masks is None or task.value(candidate) <= task.value(masks)
-        ):
-            masks = candidate
-    value = math.inf if masks is None else task.value(masks)
-    solved = reply.termination is Termination.GAP
-    status = SolutionStatus.NONE if masks is None else SolutionStatus.FEASIBLE
-    # The program is exact up to the solver's feasibility tolerance (1e-6).
-    if masks is not None and solved and value - reply.bound <= gap * abs(value) + 1e-6:
-        status = SolutionStatus.OPTIMAL
-    binaries = len(model.keep) + len(model.firing) + len(model.miss)
-    return NetworkSolution(
-        masks=masks,
-        value=value,
-        bound=min(reply.bound, value),
-        forward_error=float(error),
-        status=status,
-        termination=reply.termination,
-        nodes=reply.nodes,
-        n_binaries=binaries,
-        n_rows=len(model.rows),
-        seconds=time.monotonic() - began,
-        tighten_seconds=tightened,
-        solver=solver,
-        formulation=formulation,
-    )
+
+    def _refuse_infeasible(self, start: Masks | None, reply: _Reply) -> None:
+        if reply.infeasible and start is None:
+            raise NoSolutionError(
+                "no choice of neurons meets the limits (proven); raise max_neurons or "
+                "max_deviation, or drop keep_predictions"
+            )
+        if reply.infeasible:
+            raise SolverError(
+                f"{self.solver} calls the program infeasible although the starting masks meet "
+                "every limit: a numerical failure of the solver; try another formulation or solver"
+            )

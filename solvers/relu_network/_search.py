@@ -1,42 +1,48 @@
-"""Our own search for networks with two hidden layers: first-layer masks best first.
+"""Our own branch and bound over the neurons of a whole network, of any depth.
 
-Every first-layer mask gets an interval bound; they are searched in the order of
-that bound, many at a time on all cores, and those whose bound reaches the
-incumbent are never opened. At a time-out the bound of the next one is a valid
-bound on the whole problem.
+Neurons are decided layer by layer. Open nodes are kept with their bounds and
+taken best first, many at a time on all cores; near the end of the network a
+node is searched to its end depth-first by compiled code. The least bound of the
+open nodes bounds the whole problem at any time.
 """
 
 import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipprune._support.progress import Progress
-from mipprune.errors import InputError, NoSolutionError
-from mipprune.formulation.relu_network import NetworkPruning
-from mipprune.problem import SolutionStatus, Termination
+from mipprune.errors import NoSolutionError
+from mipprune.formulation.relu_network import NetworkPruning, ReLUNetwork
+from mipprune.problem import LogPoint, SolutionStatus, Termination
+from mipprune.solvers.relu_network._frontier import Frontier
 from mipprune.solvers.relu_network._kernels import (
     DEVIATION,
     HINGE,
     MISCLASSIFICATION,
     NEURONS,
-    root_bounds,
-    search_masks,
+    Data,
 )
+from mipprune.solvers.relu_network._multipliers import Context, Multipliers, Trainer
 from mipprune.solvers.relu_network._solution import Masks, NetworkSolution
+from mipprune.solvers.relu_network._tree import Reply, cutoff_of, expand_many
 
-__all__ = ["MAX_FIRST_WIDTH", "search_network"]
+__all__ = ["search_network"]
 
-MAX_FIRST_WIDTH = 20
-"""Widest first hidden layer whose masks are listed."""
-
-CHUNK_SECONDS = 0.5
+ROUND_SECONDS = 0.5
+STEP = 4
+"""Neurons decided at a time while nodes are taken best first."""
+FINISH = 24
+"""Undecided neurons from which on a node is searched to its end."""
+MULTIPLIERS, CONTEXTS = 12, 24
+"""Most multipliers, fewer for small networks, and nodes they are trained at."""
 ROUNDING = 1e-9
-"""Relative margin of the reported bound: sums of N * C outputs in float64."""
+"""Relative margin of the reported bound."""
 
 CODES = {
     "deviation": DEVIATION,
@@ -44,6 +50,61 @@ CODES = {
     "misclassification": MISCLASSIFICATION,
     "neurons": NEURONS,
 }
+
+
+@dataclass(frozen=True, eq=False)
+class _Ordered:
+    """The network with the neurons of every layer in the order of decisions."""
+
+    network: ReLUNetwork
+    orders: tuple[NDArray[np.int64], ...]
+
+    @classmethod
+    def of(cls, task: NetworkPruning) -> "_Ordered":
+        """Largest contribution to what reads them first."""
+        network = task.network
+        values = network.preactivations(task.inputs)
+        orders = []
+        for layer in range(len(network.widths)):
+            hidden = np.maximum(values[layer], 0.0)
+            size = (hidden**2).sum(axis=0) * (network.weights[layer + 1] ** 2).sum(axis=0)
+            orders.append(np.argsort(-size, kind="stable"))
+        weights, biases = [], []
+        columns = np.arange(network.weights[0].shape[1])
+        for layer, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
+            rows = orders[layer] if layer < len(orders) else np.arange(len(b))
+            weights.append(w[np.ix_(rows, columns)])
+            biases.append(b[rows])
+            columns = rows
+        return cls(ReLUNetwork(tuple(weights), tuple(biases)), tuple(orders))
+
+    def masks_in_order(self, masks: Masks) -> Masks:
+        return tuple(mask[order] for mask, order in zip(masks, self.orders, strict=True))
+
+    def masks(self, bits: NDArray[np.bool_]) -> Masks:
+        parts = np.split(bits, np.cumsum(self.network.widths)[:-1])
+        masks = tuple(np.zeros(len(part), dtype=bool) for part in parts)
+        for mask, part, order in zip(masks, parts, self.orders, strict=True):
+            mask[order] = part
+        return masks
+
+
+class _State:
+    """Incumbent, bound, nodes and their course."""
+
+    def __init__(self, masks: Masks | None, value: float) -> None:
+        self.masks, self.value = masks, value
+        self.bound = 0.0
+        self.nodes = 0
+        self.began = time.monotonic()
+        self.trace: list[LogPoint] = []
+
+    def note(self) -> None:
+        """Log a point where value or bound moved."""
+        last = self.trace[-1] if self.trace else None
+        if last is None or (last.value, last.bound) != (self.value, self.bound):
+            seconds = time.monotonic() - self.began
+            self.trace.append(LogPoint(seconds, self.nodes, self.value, self.bound))
 
 
 def search_network(
@@ -54,22 +115,14 @@ def search_network(
     gap: float,
     log: bool,
 ) -> NetworkSolution:
-    """Solve a task with exactly two hidden layers to proof."""
-    if len(task.network.widths) != 2 or task.network.widths[0] > MAX_FIRST_WIDTH:
-        raise InputError(
-            f"solver 'search' takes two hidden layers, the first of at most {MAX_FIRST_WIDTH} "
-            f"neurons; this network has {task.network.widths}. Use solver='highs'"
-        )
-    began = time.monotonic()
-    limit = task.network.n_neurons if task.max_neurons is None else task.max_neurons
-    masks = _first_layer_masks(task.network.widths[0], limit)
-    arguments = _arguments(task)
-    bounds = root_bounds(masks, *arguments)
-    order = np.argsort(bounds, kind="stable")
-    masks, bounds = masks[order], bounds[order]
+    """Solve a task by branch and bound."""
     state = _State(first, math.inf if first is None else task.value(first))
-    deadline = math.inf if time_limit is None else began + time_limit
-    termination = _process(task, state, masks, bounds, arguments, limit, deadline, gap, log)
+    deadline = math.inf if time_limit is None else state.began + time_limit
+    state.note()
+    try:
+        termination = _run(task, state, deadline, gap, log)
+    except KeyboardInterrupt:
+        termination = Termination.INTERRUPTED
     if termination is Termination.COMPLETE and state.masks is None:
         raise NoSolutionError(
             "no choice of neurons meets the limits (proven); raise max_neurons or "
@@ -77,115 +130,134 @@ def search_network(
         )
     value = math.inf if state.masks is None else task.value(state.masks)
     bound = min(state.bound, value)
-    if task.objective != "neurons" and math.isfinite(bound):
-        bound -= ROUNDING * (1.0 + abs(bound))
+    if CODES[task.objective] in (DEVIATION, HINGE) and math.isfinite(bound):
+        # Nodes within rounding of the incumbent are not opened.
+        bound -= ROUNDING * (1.0 + abs(bound)) + 2.0 * task.dense.shape[1] * task.rounding
+        bound = max(bound, 0.0)
     status = SolutionStatus.NONE if state.masks is None else SolutionStatus.FEASIBLE
     if termination in (Termination.COMPLETE, Termination.GAP):
         status = SolutionStatus.OPTIMAL
+    seconds = time.monotonic() - state.began
     return NetworkSolution(
         masks=state.masks,
         value=value,
         bound=bound,
+        violation=0.0 if state.masks is None else task.violation(state.masks),
+        tolerance=task.tolerance,
         forward_error=0.0,
         status=status,
         termination=termination,
         nodes=state.nodes,
         n_binaries=task.network.n_neurons,
         n_rows=0,
-        seconds=time.monotonic() - began,
+        seconds=seconds,
         tighten_seconds=0.0,
         solver="search",
         formulation="",
+        trace=(*state.trace, LogPoint(seconds, state.nodes, value, bound)),
     )
 
 
-class _State:
-    """Incumbent, bound and counts of the running search."""
-
-    def __init__(self, masks: Masks | None, value: float) -> None:
-        self.masks = masks
-        self.value = value
-        self.bound = -math.inf
-        self.nodes = 0
-
-
-def _process(
-    task: NetworkPruning,
-    state: _State,
-    masks: NDArray[np.bool_],
-    bounds: NDArray[np.float64],
-    arguments: tuple[Any, ...],
-    limit: int,
-    deadline: float,
-    gap: float,
-    log: bool,
+def _run(
+    task: NetworkPruning, state: _State, deadline: float, gap: float, log: bool
 ) -> Termination:
-    """Search chunks in the order of their bounds; fills ``state``."""
-    done, size = 0, 8
+    """Take open nodes best first until none can improve; fills ``state``."""
+    ordered = _Ordered.of(task)
+    limit = task.network.n_neurons if task.max_neurons is None else task.max_neurons
+    data = _data(task, ordered.network, limit, _multipliers(task, ordered, state, limit))
+    total = task.network.n_neurons
+    frontier = Frontier(total)
+    frontier.push(np.zeros((1, total), dtype=bool), np.zeros(1, dtype=np.int64), np.zeros(1))
+    finish, budget = min(FINISH, total // 2), 2_000
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        Progress("first-layer masks", len(masks), unit="masks", enabled=log) as progress,
+        Progress("open nodes taken", None, unit="nodes", enabled=log) as progress,
     ):
-        try:
-            while done < len(masks):
-                state.bound = float(min(bounds[done], state.value))
-                if bounds[done] >= state.value - gap * abs(state.value):
-                    return Termination.COMPLETE if gap <= ROUNDING else Termination.GAP
-                if time.monotonic() > deadline:
-                    return Termination.TIME_LIMIT
-                started = time.monotonic()
-                chunk = slice(done, done + size)
-                values, second, nodes = _search_in_parallel(
-                    pool, masks[chunk], (*arguments, limit, state.value)
-                )
-                state.nodes += int(nodes.sum())
-                best = int(np.argmin(values))
-                if values[best] < state.value:
-                    state.value = float(values[best])
-                    state.masks = (masks[chunk][best].copy(), second[best].copy())
-                done = min(done + size, len(masks))
-                progress.update(len(values), incumbent=state.value, bound=state.bound)
-                seconds = max(time.monotonic() - started, 1e-4)
-                size = max(2, int(size * min(4.0, CHUNK_SECONDS / seconds)))
-        except KeyboardInterrupt:
-            return Termination.INTERRUPTED
-    state.bound = state.value
-    return Termination.COMPLETE
+        while True:
+            state.bound = max(state.bound, min(frontier.bound, state.value))
+            state.note()
+            cutoff = cutoff_of(state.value, data.objective, len(task.inputs))
+            if frontier.bound >= cutoff:
+                state.bound = state.value
+                return Termination.COMPLETE
+            if math.isfinite(state.value) and state.value - state.bound <= gap * state.value:
+                return Termination.GAP
+            if time.monotonic() > deadline:
+                return Termination.TIME_LIMIT
+            began, before = time.monotonic(), state.nodes
+            bits, depths, bounds = frontier.pop(max(budget // 64, 2), cutoff)
+            stops = np.where(total - depths <= finish, total, depths + STEP)
+            work = (bits, depths, bounds, stops)
+            for reply in _in_parallel(pool, work, state.value, budget, data):
+                state.nodes += int(reply.nodes)
+                if reply.value < state.value:
+                    state.value = float(reply.value)
+                    state.masks = ordered.masks(reply.best)
+                frontier.push(reply.bits, reply.depths, reply.bounds)
+            progress.update(len(bits), value=state.value, bound=state.bound)
+            seconds = max(time.monotonic() - began, 1e-4)
+            used = state.nodes - before
+            if used > budget // 2:  # otherwise the round says little about the speed
+                budget = min(max(1_000, int(used * ROUND_SECONDS / seconds)), 2 * budget)
 
 
-def _search_in_parallel(
-    pool: ThreadPoolExecutor, masks: NDArray[np.bool_], arguments: tuple[Any, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
-    """Search slices of the masks on all cores (the kernel releases the lock)."""
-    slices = np.array_split(masks, min(len(masks), os.cpu_count() or 1))
-    results = list(pool.map(lambda part: search_masks(part, *arguments), slices))
-    values, second, nodes = zip(*results, strict=True)
-    return np.concatenate(values), np.concatenate(second), np.concatenate(nodes)
+def _in_parallel(
+    pool: ThreadPoolExecutor, work: tuple[Any, ...], value: float, budget: int, data: Data
+) -> list[Reply]:
+    """Expand slices of the nodes on all cores (the compiled code releases the lock)."""
+    bits, depths, bounds, stops = work
+    parts = np.array_split(np.arange(len(bits)), min(len(bits), os.cpu_count() or 1))
+
+    def expand(part: NDArray[np.int64]) -> Reply:
+        return expand_many(bits[part], depths[part], bounds[part], stops[part], value, budget, data)
+
+    return list(pool.map(expand, parts))
 
 
-def _first_layer_masks(width: int, limit: int) -> NDArray[np.bool_]:
-    """All masks with at most ``limit`` kept, bool (count, width)."""
-    codes = np.arange(2**width, dtype=np.int64)
-    bits = ((codes[:, None] >> np.arange(width)) & 1).astype(bool)
-    within: NDArray[np.bool_] = bits[bits.sum(axis=1) <= limit]
-    return within
+def _multipliers(task: NetworkPruning, ordered: _Ordered, state: _State, limit: int) -> Multipliers:
+    """Trained where all layers but the last are decided: the incumbent and masks around it."""
+    network = ordered.network
+    rng = np.random.default_rng(0)
+    masks = network.full_masks() if state.masks is None else ordered.masks_in_order(state.masks)
+    contexts = []
+    for k in range(CONTEXTS):
+        near = [mask.copy() for mask in masks[:-1]]
+        for mask in near if k else []:
+            mask ^= rng.random(len(mask)) < rng.choice([0.05, 0.1, 0.2, 0.4])
+        kept = sum(int(mask.sum()) for mask in near)
+        if kept > limit:
+            continue
+        hidden = np.maximum(network.preactivations(task.inputs, (*near, masks[-1]))[len(near)], 0.0)
+        contexts.append(Context(hidden, hidden, kept))
+    return Trainer(task, network, limit).train(
+        contexts, state.value, min(MULTIPLIERS, network.n_neurons // 3)
+    )
 
 
-def _arguments(task: NetworkPruning) -> tuple[Any, ...]:
-    """Arrays and scalars the kernels take after the masks."""
-    network = task.network
-    known = np.maximum(network.preactivations(task.inputs)[0], 0.0)
-    deviation = -1.0 if task.max_deviation is None else float(task.max_deviation)
-    return (
-        np.ascontiguousarray(known),
-        np.ascontiguousarray(network.weights[1]),
-        network.biases[1],
-        np.ascontiguousarray(network.weights[2]),
-        network.biases[2],
-        network.forward(task.inputs),
+def _data(task: NetworkPruning, network: ReLUNetwork, limit: int, multipliers: Multipliers) -> Data:
+    """Arrays that the compiled code takes."""
+    widths, classes = network.widths, network.weights[-1].shape[0]
+    layers, size = len(widths), max(*widths, classes)
+    weights, biases = np.zeros((layers, size, size)), np.zeros((layers, size))
+    for layer in range(layers):
+        w, b = network.weights[layer + 1], network.biases[layer + 1]
+        weights[layer, : w.shape[0], : w.shape[1]] = w
+        biases[layer, : len(b)] = b
+    most = -1.0 if task.max_deviation is None else task.max_deviation + task.tolerance
+    return Data(
+        np.array(widths, dtype=np.int64),
+        np.maximum(network.preactivations(task.inputs)[0], 0.0),
+        weights,
+        biases,
+        np.ascontiguousarray(task.dense),
         task.classes,
         CODES[task.objective],
-        float(task.margin),
+        float(task.least_lead),
+        float(most),
         bool(task.keep_predictions),
-        deviation,
+        float(task.rounding),
+        int(limit),
+        multipliers.gains,
+        multipliers.constants,
+        multipliers.is_limit,
     )

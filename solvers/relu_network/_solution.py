@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mipprune.problem import SolutionStatus, Termination
+from mipprune.problem import LogPoint, SolutionStatus, Termination
 
 __all__ = ["Masks", "NetworkSolution"]
 
@@ -24,21 +24,30 @@ class NetworkSolution:
     value : float
         Objective recomputed by the real forward pass, inf without masks.
     bound : float
-        Lower bound reported by the solver.
+        Lower bound on the value of all masks that meet the limits to within
+        ``tolerance`` (up to the rounding of the outputs).
+    violation : float
+        Most by which the masks miss a limit on the outputs, by the real forward pass.
+    tolerance : float
+        Feasibility tolerance of the task; ``violation <= tolerance`` (up to rounding).
     forward_error : float
         Largest difference between the program's outputs and the forward pass.
     status, termination
     nodes : int
-        -1 where the solver does not say.
+        Branch-and-bound nodes, all solves together.
     n_binaries, n_rows : int
         Size of the program before presolve.
     seconds, tighten_seconds : float
     solver, formulation : str
+    trace : tuple of LogPoint
+        Value and bound over time, the last entry as returned.
     """
 
     masks: Masks | None
     value: float
     bound: float
+    violation: float
+    tolerance: float
     forward_error: float
     status: SolutionStatus
     termination: Termination
@@ -49,6 +58,7 @@ class NetworkSolution:
     tighten_seconds: float
     solver: str
     formulation: str
+    trace: tuple[LogPoint, ...]
 
     @property
     def gap(self) -> float:

@@ -193,15 +193,19 @@ def _add_objective(model: Any, task: NetworkPruning, bounds: PreactivationBounds
     n, classes = len(task.inputs), task.network.weights[-1].shape[0]
     model.penalty = pyo.Var(pyo.Any, domain=pyo.NonNegativeReals, dense=False)
     model.miss = pyo.Var(pyo.Any, domain=pyo.Binary, dense=False)
-    dense = task.network.forward(task.inputs)
+    dense = task.dense
     if task.max_deviation is not None:
+        most = task.max_deviation + task.tolerance
         for i in range(n):
             for c in range(classes):
                 change = model.output[i, c] - float(dense[i, c])
-                model.rows.add((-task.max_deviation, change, task.max_deviation))
+                model.rows.add(change <= most)  # two rows: the interface to SCIP
+                model.rows.add(change >= -most)  # drops the constant of a range
     if task.keep_predictions:
         _for_each_rival(
-            task, lambda i, t, c: model.output[i, t] - model.output[i, c] >= task.margin, model
+            task,
+            lambda i, t, c: model.output[i, t] - model.output[i, c] >= task.least_lead,
+            model,
         )
     total = _OBJECTIVE_TERMS[task.objective](model, task, bounds, dense)
     model.objective = pyo.Objective(expr=total)
@@ -240,9 +244,9 @@ def _misclassification(
     low, high = bounds.lower[-1], bounds.upper[-1]
 
     def row(i: int, t: int, c: int) -> Expression:
-        reach = task.margin - float(low[i, t] - high[i, c])
+        reach = task.least_lead - float(low[i, t] - high[i, c])
         lead = model.output[i, t] - model.output[i, c]
-        return lead >= task.margin - max(reach, 0.0) * model.miss[i]
+        return lead >= task.least_lead - max(reach, 0.0) * model.miss[i]
 
     _for_each_rival(task, row, model)
     return sum(model.miss.values()) / len(dense)

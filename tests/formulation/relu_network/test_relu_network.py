@@ -145,6 +145,11 @@ def test_bad_input_is_named() -> None:
         NetworkPruning(network, inputs, objective="speed")
     with pytest.raises(InputError, match="targets"):
         NetworkPruning(network, inputs, targets=np.array([0, 1, 2, 0]))
+    for tolerance in (0.0, 1e-4, float("nan")):
+        with pytest.raises(InputError, match="tolerance"):
+            NetworkPruning(network, inputs, tolerance=tolerance)
+    with pytest.raises(InputError, match="reference"):
+        NetworkPruning(network, inputs, reference=np.zeros((4, 3)))
     with pytest.raises(BudgetError, match="max_neurons"):
         NetworkPruning(network, inputs, max_neurons=5)
     with pytest.raises(BudgetError, match="margin"):
