@@ -84,6 +84,15 @@ class Packing:
         found[np.isneginf(found)] = np.inf
         return found
 
+    def total_per_class(self, values: NDArray[np.float64], n_classes: int) -> NDArray[np.float64]:
+        """Sum over the groups of each class, float64 (n_classes,); infinity where it has none."""
+        found = np.zeros(n_classes)
+        np.add.at(found, self.class_of, values)
+        bare = np.ones(n_classes, dtype=bool)
+        bare[self.class_of] = False
+        found[bare] = np.inf
+        return found
+
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by qualified name; tied ones under every name."""

@@ -12,9 +12,9 @@ Perspective Regularization", SIAM J. Math. Data Science 2023, arXiv 2206.14056.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ from mipprune.perspective import (
     segment_prox,
 )
 from mipprune.training._bound_groups import BoundGroups
+from mipprune.training._first_order import mean_squared_changes
+from mipprune.training._moving_budget import MovingBudget
 from mipprune.training.bounds import measure_big_m
 from mipprune.training.choosing import choose_by_score, masks_above
 from mipprune.training.method import Method, ParameterGroup
@@ -42,6 +44,7 @@ from mipprune.training.tolerance import tolerant_threshold
 __all__ = ["SPR", "SPRState"]
 
 _UNCLIPPED = 2.0**-24
+_BATCHES = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +109,14 @@ class SPR(Method):
     evaluate : callable, optional
         Network -> accuracy (0 to 1) on un-augmented training images; enables
         the authors' rounding rule in ``choose(None)``.
+    ranking : {"change", "indicator"}
+        What decides under a budget: :meth:`removal_values` over marginal costs, or
+        y* alone, which compares badly between layers (docs/methods/spr.md).
+    losses : callable, optional
+        Network -> iterable of training losses, one per batch, with gradients, from
+        which those values are measured.
     tolerance, survivors : float
-        Of that rule: accuracy that may be lost (0.0005 = .05 points), and share
+        Of the rule of the authors: accuracy that may be lost (0.0005 = .05 points), and share
         of a group's weights above the threshold up to which it is removed.
 
     Raises
@@ -132,6 +141,8 @@ class SPR(Method):
         momentum: float = 0.9,
         threshold: float = 1e-2,
         evaluate: Callable[[nn.Module], float] | None = None,
+        ranking: Literal["change", "indicator"] = "change",
+        losses: Callable[[nn.Module], Iterable[Tensor]] | None = None,
         tolerance: float = 5e-4,
         survivors: float = 5e-3,
     ) -> None:
@@ -161,6 +172,9 @@ class SPR(Method):
         self.alpha, self.strength = alpha, strength
         self.coupled, self.proximal, self.threshold = coupled, proximal, threshold
         self.evaluate, self.tolerance, self.survivors = evaluate, tolerance, survivors
+        if ranking not in ("change", "indicator"):
+            raise InputError(f"ranking must be 'change' or 'indicator', got {ranking!r}")
+        self.ranking, self._losses = ranking, losses
         self._big_m, self._reference = big_m, reference
         self._m_scale, self._m_floor = m_scale, m_floor
         self._proximal_every, self._momentum = proximal_every, momentum
@@ -284,8 +298,27 @@ class SPR(Method):
         unclipped = terms.indicator[:-1].double().cpu().numpy() / _UNCLIPPED
         return self._state.packing.per_class(unclipped, self._state.groups.n_classes)
 
+    def removal_values(self) -> NDArray[np.float64]:
+        """Squared change of the loss, to first order, if a class went; float64 (n_classes,).
+
+        Measured where ``losses`` was given. Else it is taken from the training:
+        at a stationary point a group pays a penalty of -<dL/dw_j, w_j> where z is
+        homogeneous (case 2), so that its value is (n_j z_j)^2 up to a factor.
+        """
+        state, parameters = self._state, self._parameters(None)
+        packing, found = state.packing, None
+        if self._losses is not None:
+            found = mean_squared_changes(
+                state.model, packing, parameters, self._losses, batches=_BATCHES
+            )
+        if found is None:
+            with torch.no_grad():
+                paid = self._terms(parameters).value[:-1].double().cpu().numpy()
+            found = np.square(paid)
+        return packing.total_per_class(found, state.groups.n_classes)
+
     def choose(self, budget: Budgets | None = None) -> Masks:
-        """Masks under ``budget`` by :meth:`scores`; None uses a rule without budget.
+        """Masks under ``budget`` as ``ranking`` says; None uses a rule without budget.
 
         Without a budget it is the authors' rule (accuracy-tolerant threshold by
         bisection, then whole groups) where ``evaluate`` was given, otherwise
@@ -294,6 +327,9 @@ class SPR(Method):
         state = self._state
         scores = self.scores()
         if budget is not None:
+            if self.ranking == "change":
+                costs = MovingBudget.of(state.groups, budget)
+                scores = costs.ranking(self.removal_values())
             return choose_by_score(state.groups, scores, budget)
         if self.evaluate is None:
             return masks_above(state.groups, scores, self.threshold)

@@ -32,6 +32,7 @@ from torch import nn
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
+from mipprune.training._first_order import first_order_changes
 from mipprune.training._moving_budget import MovingBudget
 from mipprune.training.binding import prepared
 from mipprune.training.choosing import choose_by_score
@@ -148,11 +149,9 @@ class BudgetedSPR(SPR):
     @torch.no_grad()
     def after_backward(self) -> None:
         """Update the values of the channels, then add the penalty's gradient."""
-        packing, parameters = self._state.packing, self._parameters(None)
-        products = [torch.zeros_like(p) if p.grad is None else p * p.grad for p in parameters]
-        sums = self._state.on(parameters[0].device)[0].total(packing.flat(products))[:-1]
+        changes = first_order_changes(self._state.packing, self._parameters(None))
         self._values *= _MEMORY
-        self._values += (1 - _MEMORY) * sums.double().square().cpu().numpy()
+        self._values += (1 - _MEMORY) * np.square(changes)
         super().after_backward()
 
     @torch.no_grad()
@@ -213,9 +212,4 @@ class BudgetedSPR(SPR):
         self._state.weigh(self.strength, self._multipliers[self._state.packing.class_of])
 
     def _class_values(self) -> NDArray[np.float64]:
-        packing, groups = self._state.packing, self._state.groups
-        sums = np.zeros(groups.n_classes)
-        np.add.at(sums, packing.class_of, self._values)
-        bare = np.ones(groups.n_classes, dtype=bool)
-        bare[packing.class_of] = False
-        return np.where(bare, np.inf, sums)
+        return self._state.packing.total_per_class(self._values, self._state.groups.n_classes)

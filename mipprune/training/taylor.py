@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
+from mipprune.training._first_order import first_order_changes, mean_squared_changes
 from mipprune.training.binding import Binding, per_family_mean, prepared
 from mipprune.training.choosing import choose_by_score
 from mipprune.training.method import Method, ParameterGroup
@@ -86,10 +87,7 @@ class Taylor(Method):
         packing = prepared(self._packing)
         if all(p.grad is None for p in self._parameters):
             raise InputError("there are no gradients; call backward() before after_backward()")
-        products = [torch.zeros_like(p) if p.grad is None else p * p.grad for p in self._parameters]
-        flat = packing.flat(products)
-        sums = packing.layout.to(flat.device).total(flat)[:-1]
-        self._sums += sums.double().square().cpu().numpy()
+        self._sums += np.square(first_order_changes(packing, self._parameters))
         self._count += 1
 
     def end_epoch(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
@@ -119,20 +117,13 @@ class Taylor(Method):
 
     def _accumulate(self) -> None:
         """Gradients from ``losses`` in eval mode, or those that are there."""
-        model = prepared(self._bound).model
         if self._losses is None:
             self.after_backward()
             return
-        mode, kept = model.training, [p.grad for p in model.parameters()]
-        model.eval()
-        try:
-            for number, loss in enumerate(self._losses(model)):
-                if number == self.batches:
-                    break
-                model.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                self.after_backward()
-        finally:
-            model.train(mode)
-            for parameter, gradient in zip(model.parameters(), kept, strict=True):
-                parameter.grad = gradient
+        model, packing = prepared(self._bound).model, prepared(self._packing)
+        mean = mean_squared_changes(
+            model, packing, self._parameters, self._losses, batches=self.batches
+        )
+        if mean is None:
+            raise InputError("losses gave no batch; there is nothing to measure importance on")
+        self._sums, self._count = mean, 1

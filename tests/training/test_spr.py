@@ -6,14 +6,16 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mipprune.errors import InputError
 from mipprune.graph import channel_groups
+from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups
-from mipprune.models import Dataset, build_model
+from mipprune.models import Dataset, batches, build_model
 from mipprune.perspective import prox
-from mipprune.training import SPR, TrainConfig, measure_big_m, train
+from mipprune.training import SPR, Taylor, TrainConfig, measure_big_m, train
 from tests.training.networks import TinyNet
 
 ALPHA = 0.3
@@ -159,6 +161,73 @@ def test_scores_order_channels_whose_gates_are_all_one(net: TinyNet, groups: Cha
     assert (np.diff(spr.scores()[:4]) > 0).all()
     # The larger of |w| / M and sqrt(alpha / (1 - alpha)) ||w||: 12 entries of 1, M = .5.
     assert spr.scores()[0] == pytest.approx(math.sqrt(12))
+
+
+def test_removal_values_are_measured_or_the_penalty_paid(
+    net: TinyNet, groups: ChannelGroups, data: Dataset
+) -> None:
+    def losses(model: nn.Module) -> list[Tensor]:
+        return [F.cross_entropy(model(x), y) for x, y in batches(data, "train", 9, augment=False)]
+
+    spr = SPR(alpha=ALPHA, big_m=1.0, losses=losses)
+    spr.prepare(net, groups)
+    taylor = Taylor(losses=losses)
+    taylor.prepare(net, groups)
+    np.testing.assert_allclose(spr.removal_values(), taylor.scores(), rtol=1e-5)
+    spr = SPR(alpha=ALPHA, big_m=1.0, strength=2.0)
+    spr.prepare(net, groups)
+    root = np.sqrt(spr.removal_values())
+    assert root.sum() == pytest.approx(spr.penalty().item(), rel=1e-5)
+    assert (root > 0).all()
+
+
+def test_the_penalty_paid_is_the_first_order_change_where_training_stands_still(
+    net: TinyNet, groups: ChannelGroups
+) -> None:
+    """A quadratic loss whose minimiser, penalty included, is known: case 2 of z."""
+    spr = SPR(alpha=ALPHA, big_m=math.inf, strength=1.0)
+    spr.prepare(net, groups)
+    parameters = [net.get_parameter(n) for n, _ in net.named_parameters() if "fc" not in n]
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.mul_(0.05)
+    targets = []
+    torch.autograd.backward(spr.penalty())
+    for parameter in parameters:
+        assert parameter.grad is not None
+        targets.append(parameter.detach() + parameter.grad)
+    assert spr.state().case_norm == 1.0
+
+    def losses(model: nn.Module) -> list[Tensor]:
+        pairs = zip(parameters, targets, strict=True)
+        return [torch.stack([(p - t).square().sum() for p, t in pairs]).sum() / 2]
+
+    measured = SPR(alpha=ALPHA, big_m=math.inf, strength=1.0, losses=losses)
+    measured.prepare(net, groups)
+    np.testing.assert_allclose(measured.removal_values(), spr.removal_values(), rtol=1e-4)
+
+
+def test_a_budget_takes_value_over_marginal_cost_into_account(
+    net: TinyNet, groups: ChannelGroups
+) -> None:
+    # y* of the first layer's small groups is far below that of the second layer's.
+    with torch.no_grad():
+        for c in range(10):
+            for _, row in rows_of(net, c):
+                row.fill_(0.02 if c < 4 else 0.05)
+    budget = Budgets(macs="50%")
+    spr = SPR(alpha=ALPHA, big_m=math.inf, ranking="indicator")
+    spr.prepare(net, groups)
+    by_indicator = groups.kept(spr.choose(budget))
+    assert by_indicator[:4].sum() == 1
+    spr = SPR(alpha=ALPHA, big_m=math.inf)
+    spr.prepare(net, groups)
+    spr.removal_values = lambda: np.array([4.0] * 4 + [1.0] * 6)  # type: ignore[method-assign]  # given
+    by_value = groups.kept(spr.choose(budget))
+    assert by_value[:4].all()
+    assert groups.macs(by_value) <= 0.5 * groups.macs()
+    with pytest.raises(InputError, match="ranking"):
+        SPR(big_m=1.0, ranking="x")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_proximal_step_yields_exact_zeros_and_stays_in_the_box(
