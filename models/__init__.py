@@ -35,7 +35,7 @@ from mipprune.models._glosses import (
     token_source,
 )
 from mipprune.models._load import data_names, load_data
-from mipprune.models._registry import build_model, model_names
+from mipprune.models._registry import build_model, model_names, require_model_name
 from mipprune.models.pretrained import (
     Pretrained,
     SentenceEncoder,
@@ -81,6 +81,7 @@ __all__ = [
     "model_names",
     "move_batch",
     "read_state_dict",
+    "require_model_name",
     "run_model",
     "sentence_embedding",
     "split_batch",

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from mipprune._support.checks import require_instance, require_integer
 from mipprune.errors import InputError
 
 __all__ = [
@@ -136,6 +137,8 @@ def check_labels(labels: Tensor, n_classes: int, where: str) -> None:
     InputError
         The message gives the range found and ``where``.
     """
+    require_instance("labels", labels, Tensor)
+    n_classes = require_integer("n_classes", n_classes, at_least=1)
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise InputError(f"labels of {where} are {labels.dtype}, expected integers")
     if labels.numel() == 0:

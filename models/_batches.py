@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mipprune._support.checks import require_integer, shown
 from mipprune.errors import InputError
 from mipprune.models._counter import counter_integers, counter_permutation
 from mipprune.models._dataset import SPLITS, Augmentation, Dataset, Split
@@ -109,8 +110,12 @@ def batches(
     InputError
         Unknown split, batch size below 1, negative epoch or start.
     """
-    if split not in SPLITS:
-        raise InputError(f"unknown split {split!r}, expected one of {', '.join(SPLITS)}")
+    if not isinstance(split, str) or split not in SPLITS:
+        raise InputError(f"unknown split {shown(split)}, expected one of {', '.join(SPLITS)}")
+    for name, number in {"batch_size": batch_size, "epoch": epoch, "start": start}.items():
+        require_integer(name, number)
+    seed = require_integer("seed", seed)
+    check_data(data, "data")
     if batch_size < 1 or epoch < 0 or start < 0:
         raise InputError(
             "batch_size must be at least 1, epoch and start not negative, "

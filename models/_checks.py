@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mipprune._support.checks import require_iterable
 from mipprune.errors import InputError
 
 __all__ = ["image_pair", "positive", "scaled"]
@@ -16,7 +17,9 @@ def positive(name: str, value: int) -> int:
 
 def image_pair(image_size: int | Sequence[int]) -> tuple[int, int]:
     """Height and width from one number or a pair."""
-    pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    one = isinstance(image_size, int)
+    sizes = [image_size] * 2 if one else require_iterable("image_size", image_size, "a size or two")
+    pair = tuple(sizes)
     if len(pair) != 2:
         raise InputError(f"image_size must be one number or (height, width), got {image_size!r}")
     return positive("image height", pair[0]), positive("image width", pair[1])

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mipprune._support.checks import require_instance, require_integer, shown
 from mipprune.errors import InputError
 from mipprune.models._batch import check_labels
 from mipprune.models._counter import counter_permutation
@@ -235,7 +236,9 @@ def stratified_holdout(
     -------
     Two sorted int64 arrays that partition ``0 .. n - 1``.
     """
-    n = len(labels)
+    require_instance("labels", labels, Tensor)
+    n, n_held_out = len(labels), require_integer("n_held_out", n_held_out)
+    seed = require_integer("seed", seed)
     if not 1 <= n_held_out < n:
         raise InputError(f"cannot hold out {n_held_out} of {n} images")
     held_out = _stratified(labels, n_held_out, seed, _HOLDOUT_STREAM)
@@ -324,7 +327,10 @@ def _as_source(
     n_classes: int,
     where: str,
 ) -> tuple[ImageSource, Tensor]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise InputError(f"{where}: expected a pair (images, labels), got {shown(pair)}")
     images, labels = pair
+    require_instance(f"labels of {where}", labels, Tensor)
     if isinstance(images, Tensor):
         if images.dtype not in (torch.uint8, torch.float32):
             raise InputError(f"{where} are {images.dtype}, expected uint8 or float32")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mipprune._support.checks import require_path
+from mipprune._support.checks import require_instance, require_path, require_text
 from mipprune._support.weights import read_torch_file
 from mipprune.errors import DataFileError, InputError, MissingExtraError
 from mipprune.models._registry import build_model
@@ -31,6 +31,7 @@ def load_factory(spec: str) -> Callable[..., Any]:
         If the spec is malformed, the module cannot be imported, has no such
         attribute, or the attribute is not callable; the message says which.
     """
+    require_text("spec", spec, "'package.module:factory'")
     module_name, colon, attribute = spec.partition(":")
     parts = [*module_name.split("."), *attribute.split(".")]
     if not colon or not all(part.isidentifier() for part in parts):
@@ -103,6 +104,7 @@ def load_model(
     DataFileError
         Weight file missing or damaged.
     """
+    require_text("name", name, "the name of a network, or 'package.module:factory'")
     if ":" in name:
         model = load_factory(name)(**options)
         if not isinstance(model, nn.Module):
@@ -133,6 +135,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     DataFileError, MissingExtraError
         As :func:`read_state_dict`.
     """
+    require_instance("model", model, nn.Module)
     state = read_state_dict(path)
     own = model.state_dict()
     problems = [

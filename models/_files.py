@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from mipprune._support.checks import require_path
 from mipprune.errors import DataFileError
 
 __all__ = ["DATA_VARIABLE", "check_digest", "find_file", "read_bytes", "search_folders"]
@@ -19,7 +20,7 @@ def search_folders(
     root: str | Path | None, subfolders: Iterable[str], system: Iterable[str] = ()
 ) -> list[Path]:
     """Folders to look in: ``root`` and its sub-folders, else the variable's, else the system's."""
-    bases = [Path(root)] if root is not None else []
+    bases = [require_path("root", root, "folder")] if root is not None else []
     if root is None and os.environ.get(DATA_VARIABLE):
         bases.append(Path(os.environ[DATA_VARIABLE]))
     folders = [folder for base in bases for folder in (base, *(base / sub for sub in subfolders))]

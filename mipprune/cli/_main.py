@@ -1,7 +1,9 @@
 """Parse, call, and turn errors into one line and an exit code."""
 
 import os
+import re
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,14 @@ __all__ = ["main"]
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 LONGEST_MESSAGE = 600
+WIDTH = 80
+EPILOG = """\
+example:
+  mipprune prune --data digits --model resnet20 --macs 40% --out runs/demo
+
+mipprune COMMAND --help shows the options of a command and an example.
+exit codes: 0 done, 1 the answer is no (verify), 2 wrong options or input,
+130 stopped by Ctrl-C"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mipprune: error: {_one_line(error)}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
-        print("mipprune: interrupted", file=sys.stderr)
+        print("mipprune: interrupted; no file is half written", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output is gone (`mipprune models | head`); keep Python's exit quiet.
@@ -75,17 +85,30 @@ def _build(commands: Mapping[str, Command]) -> tuple[Parser, dict[str, Parser]]:
     parser = Parser(
         prog="mipprune",
         description="Mixed-integer optimisation for structured pruning of neural networks.",
+        epilog=EPILOG,
     )
     version = f"mipprune {metadata.version('mipprune')}"
     parser.add_argument("--version", action="version", version=version)
     sub = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     parsers = {}
     for name, command in commands.items():
-        epilog = f"example:\n  {command.example}" if command.example else None
-        one = sub.add_parser(name, help=command.summary, description=command.summary, epilog=epilog)
+        epilog = f"example:\n{_wrapped(command.example)}" if command.example else None
+        about = textwrap.fill(command.summary, WIDTH - 2)
+        one = sub.add_parser(name, help=command.summary, description=about, epilog=epilog)
         command.configure(one)
         parsers[name] = one
     return parser, parsers
+
+
+def _wrapped(line: str) -> str:
+    """A command line on lines of at most 78 characters, as a shell takes it."""
+    lines = [" "]
+    for part in re.split(r" (?=--)", line):
+        if len(lines[-1]) + len(part) > WIDTH - 2:
+            lines[-1] += " \\"
+            lines.append("     ")
+        lines[-1] += f" {part}"
+    return "\n".join(lines)
 
 
 @contextmanager

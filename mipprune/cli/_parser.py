@@ -1,20 +1,15 @@
 """An argument parser that suggests what was meant."""
 
 import argparse
-import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
+
+from mipprune._support.checks import suggestion
 
 __all__ = ["Parser", "key_value", "one_of", "suggestion"]
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
-
-
-def suggestion(given: str, known: Iterable[str]) -> str:
-    """``"; did you mean a or b?"``, empty where nothing is close."""
-    close = difflib.get_close_matches(given, list(known), n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def one_of(names: Callable[[], Sequence[str]], what: str) -> Callable[[str], str]:

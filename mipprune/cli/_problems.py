@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipprune._support.provenance import provenance
+from mipprune.cli._numbers import at_least
 from mipprune.cli._parser import Parser
 from mipprune.errors import DataFileError
 
@@ -24,7 +25,7 @@ def add_keep(parser: Parser) -> None:
     """The option that replaces the problem's own limit on the number of channels."""
     parser.add_argument(
         "--keep",
-        type=int,
+        type=at_least(0),
         metavar="K",
         help="at most K channels stay (replaces the limit in the file)",
     )

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from mipprune._support.checks import require_callable, require_iterable
+from mipprune.graph import require_network
 from mipprune.models import main_output, move_batch, run_model
 
 __all__ = ["Agreement", "measure_agreement"]
@@ -37,6 +39,11 @@ def measure_agreement(
     forward: Callable[[nn.Module, Any], Any] | None = None,
 ) -> Agreement:
     """Compare the outputs of two networks; both run in eval mode and keep theirs."""
+    require_network(model)
+    require_network(reference, "reference")
+    require_iterable("batches", batches, "a list of batches or a data loader")
+    if forward is not None:
+        require_callable("forward", forward, "a function (model, batch)")
     modes = [(network, network.training) for network in (model, reference)]
     different = total = 0.0
     same = count = 0

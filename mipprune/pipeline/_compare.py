@@ -11,6 +11,15 @@ from typing import Any
 
 import torch
 
+from mipprune._support.checks import (
+    require_flag,
+    require_instance,
+    require_integer,
+    require_path,
+    require_time_limit,
+)
+from mipprune._support.devices import require_device
+from mipprune._support.files import require_writable_folder
 from mipprune._support.progress import Progress
 from mipprune._support.provenance import provenance
 from mipprune.errors import DataFileError, InputError, MissingExtraError
@@ -97,8 +106,12 @@ def compare(
     KeyboardInterrupt
         After what runs was saved; ``resume`` goes on.
     """
-    if jobs < 1:
-        raise InputError(f"jobs must be at least 1, got {jobs}")
+    require_instance("config", config, CompareConfig)
+    require_integer("jobs", jobs, at_least=1)
+    require_time_limit(time_limit, zero=True)
+    require_flag("resume", resume)
+    require_path("out", out, "folder")
+    require_device(config.device)
     folder = _open(config, Path(out), resume)
     began = time.monotonic()
     deadline = math.inf if time_limit is None else began + time_limit
@@ -206,6 +219,7 @@ def _open(config: CompareConfig, folder: Path, resume: bool) -> Path:
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         hint = "continue it with --resume" if stored.exists() else "it is not one of ours"
         raise InputError(f"{folder} exists already ({hint}), or choose another folder")
+    require_writable_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

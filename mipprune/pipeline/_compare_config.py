@@ -9,6 +9,17 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from mipprune._support.checks import (
+    require_choice,
+    require_flag,
+    require_integer,
+    require_iterable,
+    require_mapping,
+    require_number,
+    require_path,
+    require_text,
+    shown,
+)
 from mipprune._support.files import write_json
 from mipprune.errors import DataFileError, InputError
 from mipprune.graph import Budgets
@@ -48,17 +59,20 @@ class MethodEntry:
     per_budget: bool | None = None
 
     def __post_init__(self) -> None:
-        kind = method_class(self.method)
+        kind = method_class(require_text("method", self.method, "the name of a method"))
         if self.method == "none":
             raise InputError("the dense network is compared with anyway; leave out method 'none'")
+        if not isinstance(self.name, str):
+            raise InputError(f"name: expected a text, got {shown(self.name)}")
         object.__setattr__(self, "name", self.name or self.method)
         if not _LABEL.fullmatch(self.name) or self.name == "dense":
             raise InputError(
                 f"'{self.name}' cannot name a method: letters, digits and . _ + -, not 'dense'"
             )
-        if not isinstance(self.options, Mapping):
-            raise InputError(f"options of '{self.name}' must be a table, got {self.options!r}")
-        if self.per_budget is None:
+        require_mapping(f"options of '{self.name}'", self.options, "a table of settings")
+        if self.per_budget is not None:
+            require_flag("per_budget", self.per_budget)
+        else:
             takes = "budget" in inspect.signature(kind).parameters
             once = hasattr(kind, "levels")
             object.__setattr__(self, "per_budget", takes and kind.trains and not once)
@@ -111,6 +125,7 @@ class CompareConfig:
     data, model : str
         As in :class:`PruneConfig`.
     methods : tuple of MethodEntry
+        Also given as names of methods, or as tables of the settings of an entry.
     budgets : tuple of str
         Amounts of ``resource`` that remain, in the order in which to run them.
     resource : {"macs", "params"}
@@ -155,18 +170,21 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         for name in ("methods", "budgets", "seeds", "roundings"):
-            values = getattr(self, name)
-            object.__setattr__(self, name, tuple(values))
+            values = tuple(require_iterable(name, getattr(self, name)))
+            if name == "methods":
+                values = tuple(_entry(value) for value in values)
+            object.__setattr__(self, name, values)
             if not values or len(set(map(str, values))) != len(values):
                 raise InputError(f"{name} must be a list without repetition, got {list(values)}")
+        require_text("data", self.data, "a name (text)")
         names = [entry.name for entry in self.methods]
         if len(set(names)) != len(names):
             raise InputError(f"two methods have the same name; give each its own: {names}")
-        if self.resource not in ("macs", "params"):
-            raise InputError(f"resource must be 'macs' or 'params', got {self.resource!r}")
-        wrong = sorted(set(self.roundings) - set(ROUNDINGS))
-        if wrong:
-            raise InputError(f"roundings may be {', '.join(ROUNDINGS)}, got {', '.join(wrong)}")
+        require_choice("resource", self.resource, ("macs", "params"))
+        for rounding in self.roundings:
+            require_choice("roundings", rounding, ROUNDINGS)
+        for name, size in require_mapping("limit", self.limit, "a table of sizes").items():
+            require_integer(f"limit of {name}", size, at_least=1)
         for budget in self.budgets:
             if not isinstance(budget, str):
                 raise InputError(f"budgets are texts such as '50%' or '2M', got {budget!r}")
@@ -175,8 +193,7 @@ class CompareConfig:
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, int) or number < smallest:
                 raise InputError(f"{name} must be an integer >= {smallest}, got {number!r}")
-        if not self.rounding_seconds > 0:
-            raise InputError(f"rounding_seconds must be positive, got {self.rounding_seconds!r}")
+        require_number("rounding_seconds", self.rounding_seconds, above=0, unit="seconds")
         for seed in self.seeds:
             self.run_config(seed, self.methods[0], self.budgets[0])
 
@@ -245,6 +262,7 @@ class CompareConfig:
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any]) -> Self:
         """From parsed JSON or TOML; ``methods`` are names or tables."""
+        require_mapping("content", content, "a table of settings")
         given = {name: value for name, value in content.items() if name != "format"}
         if content.get("format", FORMAT_VERSION) != FORMAT_VERSION:
             raise InputError(f"not a comparison of format {FORMAT_VERSION}")
@@ -252,14 +270,7 @@ class CompareConfig:
         missing = sorted({"data", "model", "methods", "budgets"} - set(given))
         if missing:
             raise InputError(f"the settings {', '.join(missing)} are missing")
-        entries = []
-        for item in given["methods"]:
-            table = {"method": item} if isinstance(item, str) else dict(item)
-            _refuse_unknown(table, MethodEntry, "setting of a method")
-            if "method" not in table:
-                raise InputError(f"a method needs the setting 'method', got {table}")
-            entries.append(MethodEntry(**table))
-        return cls(**{**given, "methods": tuple(entries)})
+        return cls(**given)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""
@@ -276,7 +287,7 @@ def load_compare_config(path: str | Path) -> CompareConfig:
     InputError
         An unknown setting or a value that is refused.
     """
-    file = Path(path)
+    file = require_path("path", path, "configuration")
     try:
         text = file.read_text(encoding="utf-8")
         content = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
@@ -287,6 +298,19 @@ def load_compare_config(path: str | Path) -> CompareConfig:
     if not isinstance(content, dict):
         raise DataFileError(f"{file} is not a configuration: expected a table of settings")
     return CompareConfig.from_mapping(content)
+
+
+def _entry(item: object) -> MethodEntry:
+    """An entry from itself, a method's name, or a table of settings."""
+    if isinstance(item, MethodEntry):
+        return item
+    if isinstance(item, str):
+        return MethodEntry(method=item)
+    table = require_mapping("methods", item, "names of methods, or tables with the key 'method'")
+    _refuse_unknown(table, MethodEntry, "setting of a method")
+    if "method" not in table:
+        raise InputError(f"a method needs the setting 'method', got {dict(table)}")
+    return MethodEntry(**table)
 
 
 def plain_name(budget: str) -> str:

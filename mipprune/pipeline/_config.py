@@ -6,8 +6,16 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from mipprune._support.checks import (
+    require_choice,
+    require_mapping,
+    require_number,
+    require_path,
+    require_text,
+)
 from mipprune._support.files import write_json
 from mipprune.errors import DataFileError, InputError
+from mipprune.graph import Budgets
 
 __all__ = ["ROUNDINGS", "PruneConfig", "load_config"]
 
@@ -86,10 +94,7 @@ class PruneConfig:
     latency_repeats: int = 30
 
     def __post_init__(self) -> None:
-        if self.rounding not in ROUNDINGS:
-            raise InputError(
-                f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}"
-            )
+        self._check_types()
         given = self.limits
         if self.rounding != "authors" and not given:
             raise InputError(
@@ -105,11 +110,23 @@ class PruneConfig:
         for name, smallest in {"dense_epochs": 1, "epochs": 1, "tune_epochs": 0}.items():
             if getattr(self, name) is not None:
                 _require_integer(name, getattr(self, name), smallest)
-        if not self.rounding_seconds > 0:
-            raise InputError(f"rounding_seconds must be positive, got {self.rounding_seconds!r}")
+        if given:
+            Budgets.parse({**given, "multiple_of": self.multiple_of})
         reserved = sorted({"epochs", "seed", "device"} & set(self.training))
         if reserved:
             raise InputError(f"set {', '.join(reserved)} by its own field, not in 'training'")
+
+    def _check_types(self) -> None:
+        for name in ("data", "model", "method"):
+            require_text(name, getattr(self, name), "a name (text)")
+        require_text("device", self.device, "the name of a device, such as cpu or cuda")
+        require_choice("rounding", self.rounding, ROUNDINGS)
+        require_number("rounding_seconds", self.rounding_seconds, above=0, unit="seconds")
+        for name in ("data_options", "model_options", "method_options", "training"):
+            require_mapping(name, getattr(self, name))
+        for name in ("weights", "data_root"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, str(require_path(name, getattr(self, name))))
 
     @property
     def limits(self) -> dict[str, str | float]:
@@ -156,8 +173,9 @@ def load_config(path: str | Path) -> PruneConfig:
     DataFileError
         Missing file, or not a configuration.
     """
+    file = require_path("path", path, "configuration")
     try:
-        return PruneConfig.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        return PruneConfig.from_json(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise DataFileError(f"there is no configuration at {path}") from error
     except (OSError, ValueError) as error:

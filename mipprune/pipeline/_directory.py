@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mipprune._support.files import write_json, write_text
+from mipprune._support.checks import require_path
+from mipprune._support.files import require_writable_folder, write_json, write_text
 from mipprune.errors import DataFileError, InputError
 from mipprune.pipeline._config import PruneConfig, load_config
 
@@ -43,17 +44,18 @@ class RunDirectory:
 
     @staticmethod
     def refuse_existing(path: str | Path) -> None:
-        """Raise if ``path`` is there and is not an empty folder."""
-        folder = Path(path)
+        """Raise if ``path`` is there and is not an empty folder, or cannot be made."""
+        folder = require_path("out", path, "folder")
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             is_run = (folder / "config.json").exists()
             hint = "continue it with --resume" if is_run else "it is not a run of ours"
             raise InputError(f"{folder} exists already ({hint}), or choose another folder")
+        require_writable_folder(folder)
 
     @classmethod
     def open(cls, path: str | Path, config: PruneConfig | None = None) -> "RunDirectory":
         """Open a run to go on with it; ``config``, where given, must be the stored one."""
-        folder = Path(path)
+        folder = require_path("out", path, "folder of a run")
         if not (folder / "config.json").is_file():
             raise InputError(f"there is no run in {folder} to resume; start it without --resume")
         if config is not None:

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from mipprune._support.checks import require_path
 from mipprune._support.files import atomic_path
 from mipprune.errors import DataFileError, InputError, MissingExtraError
+from mipprune.graph import require_network
 from mipprune.models import main_output
 
 __all__ = ["export_onnx", "export_safetensors"]
@@ -55,6 +57,8 @@ def export_onnx(
     DataFileError
         The outputs differ by more than 1e-4, or the file cannot be written.
     """
+    require_network(model)
+    require_path("path", path)
     for package in ("onnx", "onnxscript", "onnxruntime"):
         try:
             import_module(package)
@@ -94,6 +98,8 @@ def export_safetensors(model: nn.Module, path: str | Path) -> None:
     DataFileError
         The file cannot be written, or reads back differently.
     """
+    require_network(model)
+    require_path("path", path)
     try:
         from safetensors.torch import load_file, save_file
     except ImportError as error:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from mipprune.errors import InputError
+from mipprune._support.checks import require_integer
+from mipprune._support.devices import require_device
+from mipprune.graph import require_network
 from mipprune.models import Forward, move_batch, run_model
 from mipprune.report import Latency
 
@@ -53,8 +55,10 @@ def measure_latency(
     InputError
         Fewer than one repeat.
     """
-    if repeats < 1:
-        raise InputError(f"repeats must be at least 1, got {repeats}")
+    require_network(dense, "dense")
+    require_network(pruned, "pruned")
+    require_integer("repeats", repeats, at_least=1)
+    require_device(device)
     batch = move_batch(batch, device)
     networks = (dense, pruned)
     modes = [network.training for network in networks]

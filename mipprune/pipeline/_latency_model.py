@@ -21,10 +21,11 @@ import torch
 from scipy.optimize import nnls
 from torch import nn
 
+from mipprune._support.checks import require_integer
 from mipprune._support.files import write_json
 from mipprune._support.provenance import provenance
 from mipprune.errors import DataFileError, InputError
-from mipprune.graph import ChannelGroups, CostTerm
+from mipprune.graph import ChannelGroups, CostTerm, require_network
 from mipprune.models import run_model
 
 __all__ = ["LatencyTable", "measure_layer_latency"]
@@ -151,8 +152,9 @@ def measure_layer_latency(
     Grouped and depthwise layers are left out: their width is not free on both
     sides. Layers are timed alone, so norms and activations are not in the sum.
     """
-    if repeats < 1:
-        raise InputError(f"repeats: expected at least 1, got {repeats}")
+    require_network(model)
+    require_integer("repeats", repeats, at_least=1)
+    seed = require_integer("seed", seed, at_least=0)
     shapes: dict[str, torch.Size] = {}
     handles = [
         layer.register_forward_pre_hook(_recorder(shapes, name))

@@ -6,9 +6,19 @@ from typing import Any
 
 from torch import nn
 
+from mipprune._support.checks import require_callable, require_flag, require_instance, require_path
+from mipprune._support.devices import require_device
+from mipprune.errors import DataFileError
 from mipprune.graph import Masks
 from mipprune.graph.budgets import Budgets
-from mipprune.models import Dataset, DataSource, Forward, batches, load_weights
+from mipprune.models import (
+    Dataset,
+    DataSource,
+    Forward,
+    batches,
+    load_weights,
+    require_model_name,
+)
 from mipprune.pipeline._config import PruneConfig
 from mipprune.pipeline._directory import RunDirectory
 from mipprune.pipeline._latency import measure_latency
@@ -113,6 +123,9 @@ def prune(
     KeyboardInterrupt
         After everything was saved; ``resume`` goes on.
     """
+    require_instance("config", config, PruneConfig)
+    require_flag("resume", resume)
+    require_path("out", out, "folder")
     if not resume:
         RunDirectory.refuse_existing(out)
     else:
@@ -144,7 +157,12 @@ def make_task(
     progress: bool,
 ) -> Task:
     """Load and check everything that can be checked before training."""
-    method_class(config.method)
+    require_instance("config", config, PruneConfig)
+    _refuse_missing(config, model)
+    functions = {"model": model, "forward": forward, "criterion": criterion}
+    for name, function in functions.items():
+        if function is not None:
+            require_callable(name, function)
     found = load_task_data(config, data)
     arguments = (inputs, {}) if inputs is not None else example_inputs(found)
 
@@ -165,6 +183,17 @@ def make_task(
         criterion=criterion,
         progress=progress,
     )
+
+
+def _refuse_missing(config: PruneConfig, model: ModelFactory | None) -> None:
+    """What is wrong whatever the data are, before they are read."""
+    method_class(config.method)
+    require_device(config.device)
+    if config.weights is not None and not Path(config.weights).is_file():
+        hint = "; it is a folder" if Path(config.weights).is_dir() else ""
+        raise DataFileError(f"there is no weight file '{config.weights}'{hint}")
+    if model is None:
+        require_model_name(config.model)
 
 
 def _try_out(task: Task, budget: Budgets | None, out: Path) -> None:

@@ -101,7 +101,8 @@ def test_choices_are_suggested() -> None:
 
 def test_an_open_file_number_is_no_path() -> None:
     assert require_path("out", Path("a")) == require_path("out", "a") == Path("a")
-    for given in (0, 1, True, "", None, b"a", "a\0b", []):
+    wrong: list[Any] = [0, 1, True, "", None, b"a", "a\0b", []]
+    for given in wrong:
         with pytest.raises(InputError, match="out: expected the path of a file"):
             require_path("out", given)
 

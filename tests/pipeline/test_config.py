@@ -30,7 +30,7 @@ def test_differences_name_the_setting() -> None:
     [
         ({"macs": None}, "there is no budget"),
         ({"rounding": "authors"}, "takes no budget"),
-        ({"rounding": "best"}, "rounding must be one of budget, optimiser, authors"),
+        ({"rounding": "best"}, "rounding: expected one of budget, optimiser, authors"),
         ({"multiple_of": 0}, "multiple_of must be an integer >= 1"),
         ({"seed": -1}, "seed must be"),
         ({"seed": True}, "seed must be"),
@@ -97,3 +97,25 @@ def test_options_over_the_recipe() -> None:
 def test_unknown_training_setting() -> None:
     with pytest.raises(InputError, match="unknown training setting learning_rate"):
         phase_settings(tiny_config(training={"learning_rate": 1.0}), tiny_data())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": None}, "data: expected a name"),
+        ({"macs": "140%"}, "budget macs=140%"),
+        ({"rounding_seconds": "x"}, "rounding_seconds: expected seconds > 0, got the text 'x'"),
+        ({"training": None}, "training: expected a mapping"),
+        ({"device": None}, "device: expected the name of a device"),
+        ({"weights": 3}, "weights: expected the path"),
+    ],
+)
+def test_wrong_types_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        PruneConfig(**{"data": "digits", "model": "lenet5", "macs": "50%", **changes})
+
+
+def test_paths_become_texts() -> None:
+    config = PruneConfig(data="digits", model="lenet5", macs="50%", weights=Path("a.pt"))  # type: ignore[arg-type]  # what people pass
+    assert config.weights == "a.pt"
+    assert PruneConfig.from_json(config.to_json()) == config

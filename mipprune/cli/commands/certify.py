@@ -4,6 +4,8 @@ from argparse import Namespace
 
 from mipprune.cli._certificates import describe
 from mipprune.cli._command import Command
+from mipprune.cli._numbers import seconds
+from mipprune.cli._outputs import check_files
 from mipprune.cli._parser import Parser
 from mipprune.cli._problems import add_keep, read_mask, read_problem
 
@@ -12,13 +14,14 @@ def _configure(parser: Parser) -> None:
     parser.add_argument("problem", help="problem file (.npz)")
     parser.add_argument("mask", help="mask: .npy, a JSON list, or what mipprune solve --json wrote")
     add_keep(parser)
-    parser.add_argument("--time-limit", type=float, metavar="SECONDS")
+    parser.add_argument("--time-limit", type=seconds, metavar="SECONDS", help="bound so far then")
     parser.add_argument("--certificate", metavar="FILE", help="write the proof (.npz)")
 
 
 def _execute(options: Namespace) -> int:
     from mipprune.relaxation import certify
 
+    check_files(options, "certificate")
     problem = read_problem(options.problem, options.keep)
     certificate = certify(problem, read_mask(options.mask), time_limit=options.time_limit)
     print(describe(certificate))

@@ -1,8 +1,10 @@
 """``mipprune compare``: methods x budgets x seeds on equal terms."""
 
 from argparse import Namespace
+from shlex import quote
 
 from mipprune.cli._command import Command
+from mipprune.cli._numbers import at_least, seconds_or_none_left
 from mipprune.cli._parser import Parser
 
 EXIT_INTERRUPTED = 130
@@ -16,16 +18,22 @@ def _configure(parser: Parser) -> None:
         action="store_true",
         help="go on with the comparison in --out; methods, budgets and seeds may be added",
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (joblib)")
     parser.add_argument(
-        "--time-limit", type=float, metavar="SECONDS", help="start nothing new after it"
+        "--jobs", type=at_least(1), default=1, metavar="N", help="processes (joblib)"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="of torch, with one process")
+    parser.add_argument(
+        "--time-limit",
+        type=seconds_or_none_left,
+        metavar="SECONDS",
+        help="start nothing new after it",
+    )
+    parser.add_argument(
+        "--threads", type=at_least(1), metavar="N", help="of torch, with one process"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def _execute(options: Namespace) -> int:
-    from mipprune.errors import InputError
     from mipprune.pipeline import compare, load_compare_config
     from mipprune.report.comparison import render_comparison_text
 
@@ -33,8 +41,6 @@ def _execute(options: Namespace) -> int:
     if options.threads is not None:
         import torch
 
-        if options.threads < 1:
-            raise InputError(f"--threads must be at least 1, got {options.threads}")
         torch.set_num_threads(options.threads)
     try:
         result = compare(
@@ -48,7 +54,7 @@ def _execute(options: Namespace) -> int:
     except KeyboardInterrupt:
         import sys
 
-        again = f"mipprune compare {options.config} --out {options.out} --resume"
+        again = f"mipprune compare {quote(options.config)} --out {quote(options.out)} --resume"
         print(f"\ninterrupted; everything is saved, go on with: {again}", file=sys.stderr)
         return EXIT_INTERRUPTED
     print(render_comparison_text(result.comparison))

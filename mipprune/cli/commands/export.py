@@ -3,6 +3,7 @@
 from argparse import Namespace
 
 from mipprune.cli._command import Command
+from mipprune.cli._outputs import check_files
 from mipprune.cli._parser import Parser
 
 
@@ -18,6 +19,7 @@ def _execute(options: Namespace) -> int:
 
     if options.onnx is None and options.safetensors is None:
         raise InputError("nothing to write: give --onnx FILE, --safetensors FILE or both")
+    check_files(options, "onnx", "safetensors")
     pruned = load_pruned(options.run)
     if options.onnx is not None:
         difference = export_onnx(pruned.model, pruned.args, pruned.kwargs, options.onnx)

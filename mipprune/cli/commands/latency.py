@@ -3,6 +3,8 @@
 from argparse import Namespace
 
 from mipprune.cli._command import Command
+from mipprune.cli._numbers import at_least
+from mipprune.cli._outputs import check_files
 from mipprune.cli._parser import Parser, key_value
 
 
@@ -10,11 +12,16 @@ def _configure(parser: Parser) -> None:
     parser.add_argument("model", help="network, or package.module:factory")
     parser.add_argument("--data", required=True, metavar="NAME", help="data set, or factory")
     parser.add_argument("--out", required=True, metavar="FILE", help="table to write (JSON)")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N")
-    parser.add_argument("--repeats", type=int, default=20, metavar="N", help="per point")
+    parser.add_argument("--batch-size", type=at_least(1), default=32, metavar="N", help="examples")
+    parser.add_argument("--repeats", type=at_least(1), default=20, metavar="N", help="per point")
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data files are")
     parser.add_argument(
-        "--model-option", type=key_value, action="append", default=[], metavar="NAME=VALUE"
+        "--model-option",
+        type=key_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the network, such as base_width=8; may be repeated",
     )
 
 
@@ -22,6 +29,7 @@ def _execute(options: Namespace) -> int:
     from mipprune.models import batches
     from mipprune.pipeline import PruneConfig, make_task, measure_layer_latency
 
+    check_files(options, "out")
     config = PruneConfig(
         data=options.data,
         model=options.model,

@@ -3,14 +3,17 @@
 from argparse import Namespace
 
 from mipprune.cli._command import Command
+from mipprune.cli._numbers import at_least
 from mipprune.cli._parser import Parser, key_value
 
 
 def _configure(parser: Parser) -> None:
     parser.add_argument("name", nargs="?", help="show this network (or package.module:factory)")
-    parser.add_argument("--in-channels", type=int, default=3, metavar="N")
-    parser.add_argument("--classes", type=int, default=10, metavar="N")
-    parser.add_argument("--image-size", type=int, default=32, metavar="PIXELS")
+    parser.add_argument("--in-channels", type=at_least(1), default=3, metavar="N", help="of images")
+    parser.add_argument("--classes", type=at_least(1), default=10, metavar="N", help="outputs")
+    parser.add_argument(
+        "--image-size", type=at_least(1), default=32, metavar="PIXELS", help="square"
+    )
     parser.add_argument(
         "--option",
         type=key_value,

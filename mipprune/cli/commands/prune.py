@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mipprune.cli._command import Command
+from mipprune.cli._numbers import at_least, refuse_bare_percentages, seconds
 from mipprune.cli._parser import Parser, key_value, one_of
 
 EXIT_INTERRUPTED = 130
@@ -41,7 +42,9 @@ def _configure_budget(parser: Parser) -> None:
     group.add_argument("--macs", metavar="AMOUNT", help="multiply-accumulates per example")
     group.add_argument("--params", metavar="AMOUNT", help="parameters")
     group.add_argument("--channels", metavar="AMOUNT", help="channels; tied ones count once")
-    group.add_argument("--multiple-of", type=int, metavar="N", help="widths are multiples of N")
+    group.add_argument(
+        "--multiple-of", type=at_least(1), metavar="N", help="widths are multiples of N"
+    )
     group.add_argument(
         "--rounding",
         choices=("budget", "optimiser", "authors"),
@@ -50,18 +53,22 @@ def _configure_budget(parser: Parser) -> None:
         "which takes no budget",
     )
     group.add_argument(
-        "--rounding-seconds", type=float, metavar="SECONDS", help="for the optimiser; default 60"
+        "--rounding-seconds", type=seconds, metavar="SECONDS", help="for the optimiser; default 60"
     )
 
 
 def _configure_training(parser: Parser) -> None:
     group = parser.add_argument_group("training", "defaults: the recipe of the data set")
-    group.add_argument("--seed", type=int, metavar="N")
+    group.add_argument("--seed", type=at_least(0), metavar="N", help="default 0")
     group.add_argument("--weights", metavar="FILE", help="trained weights of the dense network")
     group.add_argument("--data-root", metavar="FOLDER", help="where the data files are")
-    group.add_argument("--dense-epochs", type=int, metavar="N", help="of the dense reference")
-    group.add_argument("--epochs", type=int, metavar="N", help="of the method's training")
-    group.add_argument("--tune-epochs", type=int, metavar="N", help="of fine-tuning; 0: none")
+    group.add_argument(
+        "--dense-epochs", type=at_least(1), metavar="N", help="of the dense reference"
+    )
+    group.add_argument("--epochs", type=at_least(1), metavar="N", help="of the method's training")
+    group.add_argument(
+        "--tune-epochs", type=at_least(0), metavar="N", help="of fine-tuning; 0: none"
+    )
     for name, what in (
         ("train", "training setting, such as lr=0.05 or precision=bf16"),
         ("method", "setting of the method, such as strength=2"),
@@ -76,8 +83,8 @@ def _configure_training(parser: Parser) -> None:
             help=f"{what}; may be repeated",
         )
     group.add_argument("--device", metavar="NAME", help="cpu (default) or cuda")
-    group.add_argument("--threads", type=int, metavar="N", help="of torch on the CPU")
-    group.add_argument("--latency-repeats", type=int, metavar="N", help="0: do not measure")
+    group.add_argument("--threads", type=at_least(1), metavar="N", help="of torch on the CPU")
+    group.add_argument("--latency-repeats", type=at_least(0), metavar="N", help="0: do not measure")
     group.add_argument("--quiet", action="store_true", help="no progress")
 
 
@@ -85,6 +92,7 @@ def _execute(options: Namespace) -> int:
     from mipprune.pipeline import PruneConfig, load_config, prune
     from mipprune.report import render_text
 
+    refuse_bare_percentages(options)
     settings = _given(options)
     _set_threads(options.threads)
     if options.resume and not settings:
@@ -142,10 +150,6 @@ def _set_threads(threads: int | None) -> None:
         return
     import torch
 
-    from mipprune.errors import InputError
-
-    if threads < 1:
-        raise InputError(f"--threads must be at least 1, got {threads}")
     torch.set_num_threads(threads)
 
 

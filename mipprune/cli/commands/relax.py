@@ -4,6 +4,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from mipprune.cli._command import Command
+from mipprune.cli._numbers import seconds
+from mipprune.cli._outputs import check_files, put_json, words
 from mipprune.cli._parser import Parser, one_of
 from mipprune.cli._problems import add_keep, finite, read_problem
 
@@ -24,22 +26,29 @@ def _configure(parser: Parser) -> None:
         metavar="NAME",
         help="auto (default), big-m, perspective, perspective-box, ...",
     )
-    parser.add_argument("--time-limit", type=float, metavar="SECONDS")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="relative duality gap")
-    parser.add_argument("--json", metavar="FILE", help="write bound and gates")
+    parser.add_argument("--time-limit", type=seconds, metavar="SECONDS", help="bound so far then")
+    parser.add_argument(
+        "--tolerance", metavar="T", type=float, default=1e-4, help="relative duality gap"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write bound and gates; - is standard output"
+    )
     parser.add_argument("--certificate", metavar="FILE", help="write the proof (.npz)")
 
 
 def _execute(options: Namespace) -> int:
-    from mipprune._support.files import write_json
     from mipprune._support.provenance import provenance
     from mipprune.relaxation import relax
 
+    check_files(options, "json", "certificate")
     problem = read_problem(options.problem, options.keep)
     found = relax(problem, options.kind, tol=options.tolerance, time_limit=options.time_limit)
-    print(f"bound      {found.bound:.10g}")
-    print(f"relaxation {found.value:.10g} ({found.kind}, {found.iterations} iterations)")
-    print(f"gates      {' '.join(f'{gate:.3f}' for gate in found.gates)}")
+    stream = words(options)
+    print(f"bound      {found.bound:.10g}", file=stream)
+    print(
+        f"relaxation {found.value:.10g} ({found.kind}, {found.iterations} iterations)", file=stream
+    )
+    print(f"gates      {' '.join(f'{gate:.3f}' for gate in found.gates)}", file=stream)
     if options.certificate is not None:
         found.certificate.save(options.certificate)
     if options.json is not None:
@@ -53,7 +62,7 @@ def _execute(options: Namespace) -> int:
             "seconds": found.seconds,
             "provenance": provenance(),
         }
-        write_json(options.json, content)
+        put_json(options, content)
     return 0
 
 

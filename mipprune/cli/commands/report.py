@@ -16,8 +16,11 @@ def _configure(parser: Parser) -> None:
 
 
 def _execute(options: Namespace) -> int:
+    from mipprune._support.files import require_writable_folder
     from mipprune.report import load_report, render_text, write_report
 
+    if options.write:
+        require_writable_folder(options.write)
     report = load_report(options.run)
     print(render_text(report), end="")
     if options.write:

@@ -1,13 +1,14 @@
 """``mipprune solve``: choose the channels of one layer, with a bound."""
 
-import inspect
 import math
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from mipprune.cli._certificates import describe
 from mipprune.cli._command import Command
+from mipprune.cli._numbers import at_least, seconds
+from mipprune.cli._outputs import check_files, put_json, words
 from mipprune.cli._parser import Parser, key_value, one_of
 from mipprune.cli._problems import add_keep, read_mask, read_problem, solution_json
 
@@ -33,11 +34,13 @@ def _configure(parser: Parser) -> None:
         metavar="NAME",
         help="auto (default), branch-and-bound, enumerate, local-search, ...",
     )
-    parser.add_argument("--gap", type=float, default=1e-6, help="stop at this (value-bound)/value")
-    parser.add_argument("--time-limit", type=float, metavar="SECONDS")
+    parser.add_argument(
+        "--gap", metavar="G", type=float, default=1e-6, help="stop at this (value-bound)/value"
+    )
+    parser.add_argument("--time-limit", type=seconds, metavar="SECONDS", help="best so far then")
     parser.add_argument("--start", metavar="FILE", help="mask to start from (.npy or JSON)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--json", metavar="FILE", help="write the result")
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of restarts")
+    parser.add_argument("--json", metavar="FILE", help="write the result; - is standard output")
     parser.add_argument("--certificate", metavar="FILE", help="write the proof (.npz)")
     parser.add_argument(
         "--option",
@@ -51,12 +54,15 @@ def _configure(parser: Parser) -> None:
 
 
 def _execute(options: Namespace) -> int:
-    from mipprune._support.files import write_json
+    from mipprune.errors import InputError
     from mipprune.problem import Termination
     from mipprune.solvers import solve
 
+    check_files(options, "json", "certificate")
+    given = dict(options.option)
+    if given and options.method == "auto":
+        raise InputError("--option belongs to one method: give --method too")
     problem = read_problem(options.problem, options.keep)
-    _refuse_unknown(options.method, dict(options.option))
     solution = solve(
         problem,
         options.method,
@@ -66,42 +72,27 @@ def _execute(options: Namespace) -> int:
         seed=options.seed,
         log=not options.quiet,
         certificate=options.certificate is not None,
-        **dict(options.option),
+        **given,
     )
-    _show(solution)
+    _show(solution, words(options))
     if options.json is not None:
-        write_json(options.json, solution_json(solution, problem))
+        put_json(options, solution_json(solution, problem))
     if options.certificate is not None:
-        _save_certificate(solution, options.certificate)
+        _save_certificate(solution, options.certificate, words(options))
     return EXIT_INTERRUPTED if solution.termination is Termination.INTERRUPTED else 0
 
 
-def _refuse_unknown(method: str, given: dict[str, object]) -> None:
-    """Options that the method does not have; without a name the default one is meant."""
-    from mipprune.errors import InputError
-    from mipprune.solvers import METHODS
-
-    if method == "auto":
-        if given:
-            raise InputError("--option belongs to one method: give --method too")
-        return
-    known = inspect.signature(METHODS[method].load()).parameters
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise InputError(f"method '{method}' has no option {', '.join(unknown)}")
-
-
-def _save_certificate(solution: "Solution", file: str) -> None:
+def _save_certificate(solution: "Solution", file: str, stream: TextIO) -> None:
     from mipprune.certificate import Certificate
     from mipprune.errors import NoSolutionError
 
     if not isinstance(solution.certificate, Certificate):
         raise NoSolutionError("no mask was found, so there is nothing to certify")
     solution.certificate.save(file)
-    print(f"{'proof':<11}{describe(solution.certificate)}: {file}")
+    print(f"{'proof':<11}{describe(solution.certificate)}: {file}", file=stream)
 
 
-def _show(solution: "Solution") -> None:
+def _show(solution: "Solution", stream: TextIO) -> None:
     kept = "-" if solution.mask is None else " ".join(map(str, solution.mask.nonzero()[0].tolist()))
     rows = (
         ("status", solution.status.value),
@@ -115,7 +106,7 @@ def _show(solution: "Solution") -> None:
         ("solver", f"{solution.solver} {solution.version}"),
     )
     for name, value in rows:
-        print(f"{name:<11}{value}")
+        print(f"{name:<11}{value}", file=stream)
 
 
 def _number(value: float) -> str:
