@@ -2,9 +2,11 @@
 
 import sys
 from argparse import Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mipprune.cli._command import Command
+from mipprune.cli._numbers import at_least, refuse_bare_percentages, seconds
 from mipprune.cli._parser import Parser, key_value
 
 if TYPE_CHECKING:
@@ -21,15 +23,21 @@ def _configure(parser: Parser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     _configure_budgets(parser)
     group = parser.add_argument_group("how")
-    group.add_argument("--samples", type=int, default=1024, metavar="N", help="training images")
-    group.add_argument("--time-limit", type=float, default=300.0, metavar="SECONDS")
+    group.add_argument(
+        "--samples", type=at_least(1), default=1024, metavar="N", help="training images"
+    )
+    group.add_argument("--time-limit", type=seconds, default=300.0, metavar="SECONDS")
     group.add_argument("--damping", type=float, default=0.01, help="ridge / mean diagonal")
     group.add_argument(
         "--weighting", choices=("output", "relative"), default="output", help="of the families"
     )
-    group.add_argument("--jobs", type=int, default=1, metavar="N", help="processes for curves")
-    group.add_argument("--tune-epochs", type=int, default=0, metavar="N", help="fine-tuning")
-    group.add_argument("--seed", type=int, default=0, metavar="N")
+    group.add_argument(
+        "--jobs", type=at_least(1), default=1, metavar="N", help="processes for curves"
+    )
+    group.add_argument(
+        "--tune-epochs", type=at_least(0), default=0, metavar="N", help="fine-tuning"
+    )
+    group.add_argument("--seed", type=at_least(0), default=0, metavar="N")
     group.add_argument("--data-root", metavar="FOLDER", help="where the data files are")
     for name in ("model", "data", "train"):
         group.add_argument(
@@ -40,7 +48,7 @@ def _configure(parser: Parser) -> None:
             metavar="NAME=VALUE",
             help="may be repeated",
         )
-    group.add_argument("--latency-repeats", type=int, default=30, metavar="N")
+    group.add_argument("--latency-repeats", type=at_least(0), default=30, metavar="N")
     group.add_argument("--quiet", action="store_true", help="no progress")
 
 
@@ -53,13 +61,14 @@ def _configure_budgets(parser: Parser) -> None:
     group.add_argument("--channels", metavar="AMOUNT", help="channels; tied ones count once")
     group.add_argument("--latency", metavar="AMOUNT", help="milliseconds per batch, or percent")
     group.add_argument("--latency-table", metavar="FILE", help="from 'mipprune latency'")
-    group.add_argument("--multiple-of", type=int, default=1, metavar="N")
+    group.add_argument("--multiple-of", type=at_least(1), default=1, metavar="N")
 
 
 def _execute(options: Namespace) -> int:
     from mipprune.pipeline import CompressOptions, run_compression
     from mipprune.report import render_text
 
+    refuse_bare_percentages(options)
     try:
         run = run_compression(
             _config(options),
@@ -78,10 +87,9 @@ def _execute(options: Namespace) -> int:
             progress=not options.quiet,
         )
     except KeyboardInterrupt:
-        print(
-            f"\ninterrupted; go on with the same command and --resume (if {options.out} exists)",
-            file=sys.stderr,
-        )
+        kept = (Path(options.out) / "compress.json").exists()
+        way_on = f"everything is saved in {options.out}, go on with the same command and --resume"
+        print(f"\ninterrupted; {way_on if kept else 'nothing was kept yet'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     print(render_text(run.report))
     print(f"report: {run.files.html or run.files.markdown}")
