@@ -6,13 +6,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from mipprune._support.checks import require_flag, require_instance, require_integer, require_path
 from mipprune._support.files import write_json
 from mipprune._support.provenance import provenance
 from mipprune.errors import InputError
 from mipprune.graph import Budgets, CostTerm
-from mipprune.models import batches, load_weights
+from mipprune.models import batches, load_weights, require_model_name, split_batch
 from mipprune.pipeline._agreement import Agreement, measure_agreement
 from mipprune.pipeline._compress import compress
 from mipprune.pipeline._compressed import Compressed, CompressOptions
@@ -98,21 +99,16 @@ def run_compression(
         No weights for a network of ours, a latency budget without table, and
         as :func:`compress`.
     """
-    if config.weights is None and ":" not in config.model:
-        raise InputError(
-            f"'{config.model}' is newly initialised: give the trained weights (--weights FILE)"
-        )
-    if samples < 1:
-        raise InputError(f"samples: expected at least 1, got {samples}")
+    budgets = _refuse_early(config, out, samples, latency, latency_table, resume)
+    settings = CompressOptions() if options is None else options
     task = make_task(config, None, None, None, None, None, progress)
+    if config.tune_epochs and not _has_labels(task):
+        raise InputError("fine-tuning needs labels, and the batches have none; leave it out")
     dense = task.factory()
     if config.weights is not None:
         load_weights(dense, config.weights)
     dense.eval()
     terms = _latency_terms(task, latency, latency_table)
-    budgets = Budgets.parse(
-        {**config.limits, "latency": latency, "multiple_of": config.multiple_of}
-    )
     data = list(
         islice(
             batches(task.data, "train", BATCH, shuffle=True, augment=False, seed=config.seed),
@@ -123,7 +119,7 @@ def run_compression(
         dense,
         data,
         budgets,
-        options=options,
+        options=settings,
         latency_terms=terms,
         out=out,
         resume=resume,
@@ -149,20 +145,54 @@ def run_compression(
     return CompressionRun(final, compressed, report, files)
 
 
+def _refuse_early(
+    config: PruneConfig,
+    out: str | Path,
+    samples: int,
+    latency: str | float | None,
+    table: str | Path | None,
+    resume: bool,
+) -> Budgets:
+    """What is wrong whatever the network and the data are; the budgets where nothing is."""
+    require_instance("config", config, PruneConfig)
+    require_integer("samples", samples, at_least=1)
+    require_flag("resume", resume)
+    limits = {**config.limits, "latency": latency, "multiple_of": config.multiple_of}
+    budgets = Budgets.parse(limits)
+    if latency is not None:
+        _latency_table(table)
+    if not resume:
+        RunDirectory.refuse_existing(out)
+    elif not require_path("out", out, "folder of a run").is_dir():
+        raise InputError(f"there is no compression run in {out} to resume")
+    if config.weights is None and ":" not in config.model:
+        require_model_name(config.model)
+        raise InputError(
+            f"'{config.model}' is newly initialised: give the trained weights (--weights FILE)"
+        )
+    return budgets
+
+
+def _latency_table(table: str | Path | None) -> LatencyTable:
+    if table is None:
+        raise InputError(
+            "a latency budget needs --latency-table FILE, measured by 'mipprune latency'"
+        )
+    return LatencyTable.load(table)
+
+
 def _latency_terms(
     task: Task, latency: str | float | None, table: str | Path | None
 ) -> tuple[CostTerm, ...]:
     if latency is None:
         return ()
-    if table is None:
-        raise InputError(
-            "a latency budget needs --latency-table FILE, measured by 'mipprune latency'"
-        )
-    return LatencyTable.load(table).terms(task.groups)
+    return _latency_table(table).terms(task.groups)
 
 
 def _stage(task: Task, name: str, model: nn.Module) -> Stage:
     began = time.monotonic()
+    if not _has_labels(task):
+        return Stage(name, None, None, 0, time.monotonic() - began)
     scores = {split: task.score(model, split) for split in ("validation", "test")}
     metric = "accuracy" if scores["test"]["accuracy"] is not None else "loss"
     return Stage(
@@ -172,6 +202,14 @@ def _stage(task: Task, name: str, model: nn.Module) -> Stage:
         0,
         time.monotonic() - began,
     )
+
+
+def _has_labels(task: Task) -> bool:
+    """Whether the test batches have what an accuracy or a loss needs."""
+    if task.criterion is not None:
+        return True
+    batch = next(iter(batches(task.data, "test", 2, shuffle=False, augment=False)), None)
+    return batch is not None and isinstance(split_batch(batch)[2], Tensor)
 
 
 def _fine_tune(task: Task, model: nn.Module, folder: Path) -> tuple[nn.Module, Stage]:
