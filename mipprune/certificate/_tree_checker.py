@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mipprune.certificate._block_checker import block_bounds
 from mipprune.certificate._checker import EPS, Arrays, Problem, require
 
 __all__ = ["replay"]
@@ -126,28 +127,47 @@ def _leaf(problem: Problem, cert: Arrays, state: Any, tails: Any, goal: float) -
     if bounds[0].min() >= goal:
         return float(bounds[0].min())
     for i in range(int(cert["members"])):
-        price, factor = cert[f"multipliers_{i}"], cert[f"factor_{i}"][ids]
+        price = cert[f"multipliers_{i}"]
         require(price.shape == problem.limits.shape and np.all(price >= 0), "multipliers")
         base = value + problem.prices[kept].sum() + prices.sum()
         base += price @ (problem.rows[:, kept | undecided].sum(1) - problem.limits)
-        linear, q = -prices - price @ problem.rows[:, ids], factor @ factor.T
-        for t, (p, b, null, of, _) in enumerate(terms):
-            z, scale = singles[t], float(cert.get(f"scale_{i}", np.asarray(1.0)))
-            if f"direction_{i}_{t}" in cert:
-                z, scale = cert[f"direction_{i}_{t}"][undecided[problem.terms[t][3]]], 1.0
-            require(z.shape == b.shape, "a direction has the wrong shape")
-            z, member = scale * z, (ids[:, None] == of) * 1.0
-            own = member @ (p * (z @ z.T)) @ member.T
-            linear, q = linear + member @ (b * z).sum(1), q + own
-            most, (eta, tail) = np.sqrt(np.abs(np.diag(own))).sum(), tails[t]
-            base -= eta * most**2 + 2 * tail * (most + tail)
-            flaw = max((np.linalg.norm(null[of == j].T @ z[of == j]) for j in ids), default=0.0)
-            require(flaw <= 1e-9 * (1 + np.linalg.norm(z)), "direction outside the range")
-        skew = cert[f"skew_{i}"][np.ix_(ids, ids)]
-        found = base + _pairwise(linear, q, skew, counts)
+        if f"blocks_{i}" in cert:
+            found = base + block_bounds(problem, cert, i, undecided, terms, tails, counts)
+        else:
+            found = base + _member(problem, cert, i, ids, undecided, terms, tails, singles, counts)
         if not price.any() and np.all(prices <= 0):  # removing more never lowers the loss
             found = np.maximum.accumulate(found)
         bounds.append(found)
         if np.max(bounds, axis=0).min() >= goal:
             break
     return float(np.max(bounds, axis=0).min())
+
+
+def _member(
+    problem: Problem,
+    cert: Arrays,
+    i: int,
+    ids: Any,
+    undecided: Any,
+    terms: Any,
+    tails: Any,
+    singles: Any,
+    counts: Any,
+) -> Any:
+    """What pairwise member i proves about the removal cost, prices and limits, per count."""
+    price, factor, lost = cert[f"multipliers_{i}"], cert[f"factor_{i}"][ids], 0.0
+    linear, q = -problem.prices[ids] - price @ problem.rows[:, ids], factor @ factor.T
+    for t, (p, b, null, of, _) in enumerate(terms):
+        z, scale = singles[t], float(cert.get(f"scale_{i}", np.asarray(1.0)))
+        if f"direction_{i}_{t}" in cert:
+            z, scale = cert[f"direction_{i}_{t}"][undecided[problem.terms[t][3]]], 1.0
+        require(z.shape == b.shape, "a direction has the wrong shape")
+        z, member = scale * z, (ids[:, None] == of) * 1.0
+        own = member @ (p * (z @ z.T)) @ member.T
+        linear, q = linear + member @ (b * z).sum(1), q + own
+        most, (eta, tail) = np.sqrt(np.abs(np.diag(own))).sum(), tails[t]
+        lost += eta * most**2 + 2 * tail * (most + tail)
+        flaw = max((np.linalg.norm(null[of == j].T @ z[of == j]) for j in ids), default=0.0)
+        require(flaw <= 1e-9 * (1 + np.linalg.norm(z)), "direction outside the range")
+    skew = cert[f"skew_{i}"][np.ix_(ids, ids)]
+    return _pairwise(linear, q, skew, counts) - lost

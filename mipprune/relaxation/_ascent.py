@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mipprune.relaxation._blocks import as_tensor
 from mipprune.relaxation._hadamard import HadamardResult
+from mipprune.relaxation._patterns import Patterns, RowProblems
 from mipprune.relaxation._removal_root import Member, Root
 
 __all__ = ["ascend"]
@@ -31,15 +32,16 @@ Floats = NDArray[np.float64]
 EVERY = 20
 PATIENCE = 40
 SHRINK = 0.7
-MEMORY = 0.05
+MEMORY = 0.02
 BLEND = 0.3
+SPREAD = 0.01
 
 
 class _Rows:
     """Gilmore-Lawler value and the rows that attain it."""
 
-    def __init__(self, n: int, removals: int) -> None:
-        self.n, self.r = n, removals
+    def __init__(self, removals: int) -> None:
+        self.r = removals
 
     def __call__(
         self, linear: torch.Tensor, quadratic: torch.Tensor, skew: torch.Tensor
@@ -68,17 +70,45 @@ class _State:
         self.directions, self.psd, self.skew, self.data = directions, psd, skew, data
 
 
-class _Terms:
-    """P, B and channels of every term on the device."""
+class _BlockRows:
+    """The same for patterns of removals in blocks, on the CPU."""
 
-    def __init__(self, root: Root, multipliers: Floats, device: torch.device) -> None:
-        self.n = root.size
-        prices = root.problem.prices + multipliers @ root.limits.rows
-        self.prices = as_tensor(prices[root.undecided], device)
+    def __init__(self, patterns: Patterns, removals: int) -> None:
+        self.patterns, self.r = patterns, removals
+        self.problems = RowProblems(patterns, removals)
+
+    def __call__(
+        self, linear: torch.Tensor, quadratic: torch.Tensor, skew: torch.Tensor
+    ) -> tuple[float, torch.Tensor]:
+        gains = self.problems.closed((quadratic + skew).cpu().numpy())
+        table = self.problems.inner(gains)
+        left = self.r - self.patterns.weight
+        inside = table[-1][np.arange(left.size), np.maximum(left, 0)]
+        inside = np.where(left >= 0, inside, -np.inf)
+        costs = (linear - 0.5 * quadratic.diagonal()).cpu().numpy() - 0.5 * inside
+        outer = self.problems.outer(costs)
+        every = np.array([self.r])
+        chosen = np.flatnonzero(self.problems.picks(outer, -costs[None], np.array([0]), every)[0])
+        pairs = np.zeros(gains.shape)
+        pairs[chosen] = self.problems.picks(table, gains, chosen, left[chosen])
+        pairs[chosen, chosen] = 1.0
+        return -float(outer[-1, 0, self.r]), as_tensor(pairs, linear.device)
+
+
+class _Terms:
+    """P, B and channels (or patterns) of every term on the device."""
+
+    def __init__(self, root: Root, start: Member, device: torch.device) -> None:
+        prices = root.problem.prices + start.multipliers @ root.limits.rows
+        prices = prices[root.undecided]
+        if start.patterns is not None:
+            prices = start.patterns.member @ prices
+        self.n = prices.size
+        self.prices = as_tensor(prices, device)
         self.parts = [
             (as_tensor(t.inverse, device), as_tensor(t.coefficients, device),
              as_tensor(t.channel, device))
-            for t in root.terms
+            for t in root.terms_of(start.patterns)
         ]  # fmt: skip
 
     def pairwise(self, directions: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,8 +123,13 @@ class _Terms:
         return linear, 0.5 * (quadratic + quadratic.mT)
 
     def best_directions(self, pairs: torch.Tensor) -> list[torch.Tensor] | None:
-        """``(X o P)^-1 (x o B)`` at the psd part of X; None where it is not definite."""
-        values, vectors = torch.linalg.eigh(pairs)
+        """``(X o P)^-1 (x o B)`` at the psd part of X; None where it is not definite.
+
+        X gets a diagonal of ``SPREAD`` first: without it the direction of a channel or
+        pattern that the mean has left goes to zero, and its row opens again.
+        """
+        spread = pairs + SPREAD * torch.eye(self.n, dtype=pairs.dtype, device=pairs.device)
+        values, vectors = torch.linalg.eigh(spread)
         positive = (vectors * values.clamp_min(1e-6)) @ vectors.mT
         result = []
         for inverse, coefficients, channel in self.parts:
@@ -117,10 +152,17 @@ def ascend(
     deadline: float,
     device: torch.device,
     max_iterations: int = 4000,
+    ambition: float = 0.3,
 ) -> HadamardResult:
-    """Improve ``start`` for 2 <= removals <= n - 1 until the level is below ``tolerance``."""
-    n = root.size
-    terms, rows = _Terms(root, start.multipliers, device), _Rows(n, removals)
+    """Improve ``start`` for 2 <= removals <= n - 1 until the level is below ``tolerance``.
+
+    ``ambition`` is the first level, relative to the removal part of the bound: small where
+    the start is good already.
+    """
+    terms = _Terms(root, start, device)
+    rows: _Rows | _BlockRows = _Rows(removals)
+    if start.patterns is not None:
+        rows = _BlockRows(start.patterns, removals)
     directions = [as_tensor(z, device) for z in start.directions]
     factor = as_tensor(start.factor, device)
     skew = as_tensor((start.skew - start.skew.T) / 2, device)
@@ -129,7 +171,7 @@ def ascend(
     iterations, finished = 0, False
     while iterations < max_iterations and time.monotonic() < deadline:
         value, pairs = rows(state.data[0], state.data[1] + state.psd, state.skew)
-        level = level or 0.3 * max(abs(value), 1e-12 * root.problem.energy)
+        level = level or ambition * max(abs(value), 1e-12 * root.problem.energy)
         stalled += 1
         if value > best:
             stalled = 0 if value > best + 0.02 * level else stalled
@@ -146,9 +188,11 @@ def ascend(
         state = _stepped(state, pairs, best + level - value)
         if iterations % EVERY == 0:
             state = _turned(state, terms, mean)
-    member = _member(best_state, start.multipliers)
+    member = _member(best_state, start)
     at = int(np.searchsorted(root.counts, removals))
     removed = np.asarray(mean.diagonal().cpu().numpy().copy())
+    if start.patterns is not None:
+        removed = start.patterns.member.T @ removed
     bound = float(root.bounds(member)[at])
     return HadamardResult(member, removed, np.inf, bound, iterations, finished)
 
@@ -173,12 +217,13 @@ def _turned(state: _State, terms: _Terms, mean: torch.Tensor) -> _State:
     return _State(directions, state.psd, state.skew, terms.pairwise(directions))
 
 
-def _member(state: _State, multipliers: Floats) -> Member:
+def _member(state: _State, start: Member) -> Member:
     values, vectors = torch.linalg.eigh(state.psd)
     factor = vectors * values.clamp_min(0.0).sqrt()
     return Member(
         directions=tuple(np.asarray(z.cpu().numpy()) for z in state.directions),
         factor=np.asarray(factor.cpu().numpy()),
         skew=np.asarray(state.skew.cpu().numpy()),
-        multipliers=multipliers,
+        multipliers=start.multipliers,
+        patterns=start.patterns,
     )

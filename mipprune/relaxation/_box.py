@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from mipprune.errors import NoSolutionError
-from mipprune.problem import ChannelSelection, Term
+from mipprune.problem import ChannelSelection, Term, solve_psd
 from mipprune.relaxation._blocks import as_tensor
 from mipprune.relaxation._limits import Limits
 
@@ -34,6 +34,10 @@ Floats = NDArray[np.float64]
 UNIT = float(np.finfo(np.float64).eps)
 SHRINK = 0.2
 INSIDE = 0.95
+ABSENT = 0.9e-12
+"""Residual, relative to the cross moments, that the checker takes for none, less a little."""
+SHIFTS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
+"""Tried on the diagonal of a matrix without a Cholesky factor; it directs a step only."""
 CHUNK_BYTES = 2**28
 
 
@@ -66,6 +70,7 @@ def box_dual_value(term: Term, diagonal: Floats, dual: Floats) -> tuple[float, F
         square = point**2 / (2 * split)
         linear = bound * point - split * bound**2 / 2
     conjugate = np.where(point == 0, 0.0, np.where(inside, square, linear)).sum(1)
+    conjugate[_settled(term, diagonal, residual)] = 0.0
     scores = np.zeros(term.n_channels)
     np.add.at(scores, term.channel_of_row, conjugate)
     constant = term.energy / 2 - 0.5 * float(np.vdot(dual, image))
@@ -73,6 +78,17 @@ def box_dual_value(term: Term, diagonal: Floats, dual: Floats) -> tuple[float, F
     margin = UNIT * steps * (term.energy + float(np.vdot(np.abs(dual), size)))
     finite = scores[np.isfinite(scores)]
     return constant, scores, margin + UNIT * steps * float(finite.sum())
+
+
+def _settled(term: Term, diagonal: Floats, residual: Floats) -> NDArray[np.bool_]:
+    """Rows with neither box nor split whose residual is none, bool (d,), channel by channel."""
+    rows = np.zeros(term.n_rows, dtype=bool)
+    most = ABSENT * float(np.linalg.norm(term.cross))
+    for j in np.flatnonzero(np.isinf(term.big_m)):
+        own = slice(int(term.offsets[j]), int(term.offsets[j + 1]))
+        if not np.any(diagonal[own]):
+            rows[own] = np.linalg.norm(residual[own]) <= most
+    return rows
 
 
 def evaluate_box_dual(
@@ -111,12 +127,16 @@ def minimise_box(
     path = _Barrier(problem, limits, diagonals, free, device)
     scale = max(problem.energy / 2, 1e-300)
     best = (-np.inf, np.zeros(len(limits.limits)), path.full_gates(), path.full_weights())
-    iterations, finished = 0, False
+    iterations, finished, stuck = 0, False, False
     barrier = 1e-2 * scale / max(path.n_constraints, 1)
-    while iterations < max_iterations and not finished:
+    while iterations < max_iterations and not finished and not stuck:
         for _ in range(12):
             iterations += 1
-            decrement = path.step(barrier)
+            try:
+                decrement = path.step(barrier)
+            except ArithmeticError:
+                stuck = True
+                break
             if decrement < 0.1 * barrier or time.monotonic() > deadline:
                 break
         weights = path.full_weights()
@@ -128,7 +148,20 @@ def minimise_box(
         barrier *= SHRINK
         if time.monotonic() > deadline or barrier < 1e-15 * scale:
             break
+    if not np.isfinite(best[0]):
+        # Channels without box and split need a residual of zero: the best weights without
+        # the box have it, and prove the loss with everything kept.
+        free_weights = tuple(_unboxed(term) for term in problem.terms)
+        bound, multipliers = evaluate_box_dual(problem, limits, diagonals, free_weights)
+        if bound > best[0]:
+            best = (bound, multipliers, best[2], free_weights)
     return BoxResult(best[2], best[3], path.objective(), best[0], best[1], iterations, finished)
+
+
+def _unboxed(term: Term) -> Floats:
+    """Best weights of all channels without the box, refined once, float64 (d, m)."""
+    weights = solve_psd(term.damped_gram, term.cross)
+    return weights + solve_psd(term.damped_gram, term.cross - term.damped_gram @ weights)
 
 
 class _Barrier:
@@ -170,7 +203,10 @@ class _Barrier:
         return total + sum(t.loss(t.weights, self.gates) for t in self.terms)
 
     def step(self, barrier: float) -> float:
-        """One damped Newton step; returns the Newton decrement (squared, halved)."""
+        """One damped Newton step; returns the Newton decrement (squared, halved).
+
+        ArithmeticError where no step can be computed.
+        """
         y, free = self.gates, self.free
         low, high = y[free], 1.0 - y[free]
         slack = self.upper - self.rows @ y
@@ -184,7 +220,7 @@ class _Barrier:
         inner = hessian[free][:, free]
         move = torch.zeros_like(y)
         if inner.numel():
-            factor = torch.linalg.cholesky(inner + 1e-14 * torch.diag(inner.diagonal()))
+            factor = _factor(inner + 1e-14 * torch.diag(inner.diagonal()))
             move[free] = -torch.cholesky_solve(gradient[free][:, None], factor)[:, 0]
         decrement = -0.5 * float(gradient @ move)
         moves = []
@@ -192,6 +228,8 @@ class _Barrier:
             weight_move, own = term.direction(move)
             moves.append(weight_move)
             decrement += own
+        if not np.isfinite(decrement):
+            raise ArithmeticError("the Newton step is not finite")
         self._move(move, moves, barrier, decrement)
         return decrement
 
@@ -295,7 +333,7 @@ class _BoxTerm:
             right = torch.cat(
                 [self.gradient[:, part].mT[:, :, None], mixed[:, part].mT[:, :, None] * member], 2
             )
-            solved = torch.cholesky_solve(right, torch.linalg.cholesky(matrix))
+            solved = torch.cholesky_solve(right, _factor(matrix))
             self.responses.append((solved[:, :, 0], solved[:, :, 1:]))
             coupling = right[:, :, 1:]
             gradient = gradient - torch.einsum("cnp,cn->p", coupling, solved[:, :, 0])
@@ -308,6 +346,24 @@ class _BoxTerm:
         step = torch.cat(columns, 0).mT
         base = torch.cat([b for b, _ in self.responses], 0).mT
         return step, 0.5 * float((self.gradient * base).sum())
+
+
+def _factor(matrix: torch.Tensor) -> torch.Tensor:
+    """Cholesky factors of (..., n, n), shifted as little as it takes.
+
+    Raises
+    ------
+    ArithmeticError
+        The matrix is not finite, or far from positive semidefinite.
+    """
+    if bool(torch.isfinite(matrix).all()):
+        size = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None]
+        for share in SHIFTS:
+            shifted = matrix + torch.diag_embed((share * size).expand(matrix.shape[:-1]))
+            factor, info = torch.linalg.cholesky_ex(shifted)
+            if not bool(info.any()):
+                return factor
+    raise ArithmeticError("no Cholesky factor")
 
 
 def _ratio(room: torch.Tensor, change: torch.Tensor) -> float:

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 RELATIVE_SLACK = 1e-9
 """Rounding that ``Resource.admits`` accepts; every bound must grant it too."""
 
+LARGE = 1e250
+
 
 @dataclass(frozen=True, eq=False)
 class Limits:
@@ -71,6 +73,8 @@ class Limits:
         NoSolutionError
             The limits contradict each other.
         """
+        # Scores that overflowed belong to a bound of minus infinity; any multipliers do.
+        scores = np.nan_to_num(scores, nan=0.0, posinf=LARGE, neginf=-LARGE)
         if not len(self.rows):
             return np.where(scores > 0, self.most, self.least), np.zeros(0)
         if self.is_count:

@@ -41,7 +41,8 @@ def minimise_quadratic(
     Returns
     -------
     float64 (p,)
-        Within the box; rows hold up to the accuracy reached.
+        Within the box; rows hold up to the accuracy reached. Where the arithmetic gives
+        out (data of extreme scale) it is the last good point, at worst the box's centre.
     """
     free = most > least
     x = least.copy()
@@ -68,10 +69,11 @@ class _InteriorPoint:
     def __init__(
         self, h: Floats, g: Floats, a: Floats, b: Floats, low: Floats, high: Floats
     ) -> None:
-        self.h, self.a, self.low, self.high = h, a, low, high
-        self.scale = float(np.abs(g).max(initial=0.0)) or 1.0
-        self.h = h / self.scale
-        self.g = g / self.scale
+        self.low, self.high = low, high
+        largest = float(np.abs(g).max(initial=0.0))
+        # A gradient far below the curvature must not blow the latter up.
+        scale = max(largest, 1e-8 * float(np.abs(h).max(initial=0.0))) or 1.0
+        self.h, self.g = h / scale, g / scale
         norms = np.maximum(np.abs(a).sum(1), np.finfo(np.float64).tiny)
         self.a, self.b = a / norms[:, None], b / norms
         self.x = (low + high) / 2
@@ -80,6 +82,15 @@ class _InteriorPoint:
         self.w, self.u, self.v = np.ones(r), np.ones(n), np.ones(n)
 
     def solve(self, tolerance: float, max_iterations: int) -> Floats:
+        """The minimiser, or the last finite point before the arithmetic breaks down."""
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            try:
+                self._iterate(tolerance, max_iterations)
+            except np.linalg.LinAlgError:
+                return self.x
+        return self.x
+
+    def _iterate(self, tolerance: float, max_iterations: int) -> None:
         for _ in range(max_iterations):
             below, above = self.x - self.low, self.high - self.x
             total = float(below @ self.u + above @ self.v + self.s @ self.w)
@@ -102,10 +113,11 @@ class _InteriorPoint:
             step = self._step(solver, dual, primal, below, above, centre, affine)
             length = self._length(step, below, above, TO_BOUNDARY)
             dx, ds, dw, du, dv = step
+            if not all(np.all(np.isfinite(part)) for part in step):
+                return
             self.x = self.x + length * dx
             self.s, self.w = self.s + length * ds, self.w + length * dw
             self.u, self.v = self.u + length * du, self.v + length * dv
-        return self.x
 
     def _times(self, x: Floats) -> Floats:
         return self.h * x if self.h.ndim == 1 else self.h @ x
@@ -165,17 +177,24 @@ class _Reduced:
         if h.ndim == 1:
             self.diagonal = h + barrier
             inner = (a / self.diagonal) @ a.T + np.diag(1.0 / weight)
-            self.inner = cho_factor(inner) if len(a) else None
+            self.inner = cho_factor(_finite(inner)) if len(a) else None
             return
         matrix = h + (a.T * weight) @ a
         matrix[np.diag_indices(h.shape[0])] += barrier
-        self.full = cho_factor(matrix)
+        self.full = cho_factor(_finite(matrix))
 
     def solve(self, right: Floats) -> Floats:
         if self.diagonal is None:
-            return np.asarray(cho_solve(self.full, right))
+            return np.asarray(cho_solve(self.full, _finite(right)))
         base = right / self.diagonal
         if self.inner is None:
             return base
-        correction = cho_solve(self.inner, self.a @ base)
+        correction = cho_solve(self.inner, _finite(self.a @ base))
         return np.asarray(base - (correction @ self.a) / self.diagonal)
+
+
+def _finite(array: Floats) -> Floats:
+    """``array``, or the error that ends the iteration."""
+    if not np.all(np.isfinite(array)):
+        raise np.linalg.LinAlgError("overflow")
+    return array

@@ -39,6 +39,7 @@ RELAXATION_KINDS = ("auto", "big-m", "perspective", "perspective-box", *REMOVAL_
 CLIMB_SHARE = 0.8
 AFFORDABLE_ROWS = 2600
 """Rows up to which ``auto`` climbs the pair relaxation (a factorisation per 20 steps)."""
+MAX_BLOCK_SIZE = 6
 INVERTED_ROWS = 5000
 """Rows up to which ``auto`` forms the inverse that the removing side needs."""
 
@@ -52,6 +53,7 @@ def relax(
     time_limit: float | None = None,
     start: "Relaxation | ArrayLike | None" = None,
     device: str | torch.device = "cpu",
+    block_size: int = 3,
 ) -> Relaxation:
     r"""Lower bound on a channel-selection problem, without branching.
 
@@ -63,8 +65,10 @@ def relax(
         ``perspective-box`` (both together: the relaxation of SPR); from the
         removing side ``gl`` (Gilmore-Lawler rows at the best single
         directions), ``rlt`` (the linear program of all pairs at those
-        directions), ``sdp`` (Hadamard relaxation, all pairs and X psd: the
-        strongest); ``auto`` is the strongest that is affordable. For variant
+        directions), ``sdp`` (Hadamard relaxation, all pairs and X psd),
+        ``blocks`` (the same over the patterns of removals in blocks of channels,
+        started at ``sdp``'s solution: the strongest); ``auto`` is the strongest
+        that is affordable. For variant
         ``mask``, ``perspective`` is the convexified binary program.
     split : {"ridge", "eigenvalue", "schur", "optimal"}
         How G + rho = R + blkdiag(D_j) is divided (:mod:`mipprune.relaxation.splits`).
@@ -78,6 +82,9 @@ def relax(
         Gates to start from: a neighbour on a path, a parent node, a mask.
     device : str
         Where the d x d algebra runs ("cpu", "cuda").
+    block_size : int
+        Channels per block of kind ``blocks``, 1 to 6: rows and work grow by
+        2^(block_size - 1).
 
     Returns
     -------
@@ -99,7 +106,7 @@ def relax(
     >>> bool(relaxed.bound <= problem.value([True, False]))
     True
     """
-    request = _checked(problem, kind, split, tol, time_limit, start, device)
+    request = _checked(problem, kind, split, tol, time_limit, start, device, block_size)
     runners: dict[str, Callable[[Request], Relaxation]] = {
         "big-m": _relax_box,
         "perspective": _relax_perspective,
@@ -120,6 +127,7 @@ def _checked(
     time_limit: float | None,
     start: "Relaxation | ArrayLike | None",
     device: str | torch.device,
+    block_size: int,
 ) -> Request:
     require_problem(problem)
     require_choice("kind", kind, RELAXATION_KINDS)
@@ -128,6 +136,8 @@ def _checked(
     require_time_limit(time_limit, zero=True)
     if problem.variant == "mask" and kind not in ("auto", "perspective"):
         raise InputError(f"kind '{kind}' does not hold for variant 'mask'; use 'perspective'")
+    if not 1 <= block_size <= MAX_BLOCK_SIZE:
+        raise InputError(f"block_size: expected 1 to {MAX_BLOCK_SIZE}, got {block_size}")
     began = time.monotonic()
     limits = Limits.of(problem)
     p = problem.n_channels
@@ -148,6 +158,7 @@ def _checked(
         deadline=began + (np.inf if time_limit is None else time_limit),
         start=limits.nearest(np.clip(gates, 0.0, 1.0)),
         device=require_device(device),
+        block_size=block_size,
     )
 
 

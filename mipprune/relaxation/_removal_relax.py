@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from mipprune.errors import NoSolutionError
 from mipprune.relaxation._ascent import ascend
-from mipprune.relaxation._hadamard import minimise_hadamard
+from mipprune.relaxation._hadamard import HadamardResult, minimise_hadamard
+from mipprune.relaxation._patterns import Patterns, cluster
 from mipprune.relaxation._removal_root import Member, Root
 from mipprune.relaxation._request import Request
 from mipprune.relaxation._result import Relaxation
@@ -17,10 +18,12 @@ __all__ = ["REMOVAL_KINDS", "relax_removal"]
 
 Floats = NDArray[np.float64]
 
-REMOVAL_KINDS = ("gl", "rlt", "sdp")
+REMOVAL_KINDS = ("gl", "rlt", "sdp", "blocks")
 
 SCALES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 MAX_MEMBERS = 24
+WARM_AMBITION = 0.1
+"""First level of the ascent over patterns, which starts at the pairs' solution."""
 NEWTON_UP_TO = 40
 """Undecided channels up to which the pair relaxation is also solved by Newton steps."""
 
@@ -134,10 +137,10 @@ def _improve_count(family: _Family, request: Request, at: int, multipliers: Floa
     """Add the members that one number of removals gets from the pair relaxation."""
     root = family.root
     removals = int(root.counts[at])
-    table = np.array([row[at] for row in family.table])
-    start = family.members[int(np.argmax(table))]
+    pairs = [i for i, member in enumerate(family.members) if member.patterns is None]
+    start = family.members[max(pairs, key=lambda i: float(family.table[i][at]))]
     results = []
-    if request.kind == "sdp":
+    if request.kind in ("sdp", "blocks"):
         results.append(
             ascend(
                 root,
@@ -160,12 +163,45 @@ def _improve_count(family: _Family, request: Request, at: int, multipliers: Floa
                 device=request.device,
             )
         )
+    if request.kind == "blocks":
+        last = max(results, key=lambda result: result.bound)
+        results.append(_improve_blocks(family, request, last, removals))
     for result in results:
         family.add(result.member)
         family.iterations += result.iterations
     last = results[-1]
     if not family.removed.size or last.value < family.value:
         family.value, family.removed = last.value, last.removed
+
+
+def _improve_blocks(
+    family: _Family, request: Request, pairs: HadamardResult, removals: int
+) -> HadamardResult:
+    """The best pairwise member, lifted to patterns in blocks of interacting channels."""
+    root = family.root
+    _, quadratic = root.pairwise(root.single_directions()[0])
+    scale = np.sqrt(np.maximum(np.diag(quadratic), np.finfo(np.float64).tiny))
+    spread = pairs.removed * (1 - pairs.removed)
+    weight = np.sqrt(np.maximum(spread, 0.0)) + 1e-3
+    strength = np.abs(quadratic) / np.outer(scale, scale) * np.outer(weight, weight)
+    patterns = Patterns(cluster(strength, request.block_size))
+    fixed = pairs.member.multipliers, patterns
+    q = len(patterns.items)
+    own = root.single_directions(patterns)[0]
+    starts = [root.by_pattern(pairs.member, patterns)] + [
+        Member(tuple(scale * z for z in own), np.zeros((q, 0)), np.zeros((q, q)), *fixed)
+        for scale in (0.8, 0.9, 1.0)
+    ]
+    at = int(np.searchsorted(root.counts, removals))
+    return ascend(
+        root,
+        removals,
+        start=max(starts, key=lambda member: float(root.bounds(member)[at])),
+        tolerance=max(0.1 * request.tolerance, 1e-7),
+        deadline=request.deadline,
+        device=request.device,
+        ambition=WARM_AMBITION,
+    )
 
 
 def _gates(family: _Family) -> Floats:
@@ -188,12 +224,18 @@ def _arrays(family: _Family) -> dict[str, NDArray[np.generic]]:
     arrays["members"] = np.asarray(len(chosen))
     for position, index in enumerate(chosen):
         member = family.members[index]
-        for t, direction in enumerate(root.full_directions(member.directions)):
+        for t, direction in enumerate(root.full_directions(member)):
             arrays[f"direction_{position}_{t}"] = direction
-        factor = np.zeros((p, member.factor.shape[1]))
-        factor[root.undecided] = member.factor
-        skew = np.zeros((p, p))
-        skew[np.ix_(root.undecided, root.undecided)] = (member.skew - member.skew.T) / 2
-        arrays[f"factor_{position}"], arrays[f"skew_{position}"] = factor, skew
+        skew = (member.skew - member.skew.T) / 2
+        if member.patterns is None:
+            factor, whole = np.zeros((p, member.factor.shape[1])), np.zeros((p, p))
+            factor[root.undecided] = member.factor
+            whole[np.ix_(root.undecided, root.undecided)] = skew
+        else:
+            factor, whole = member.factor, skew
+            labels = np.full(p, -1, dtype=np.int64)
+            labels[root.undecided] = member.patterns.labels
+            arrays[f"blocks_{position}"] = labels
+        arrays[f"factor_{position}"], arrays[f"skew_{position}"] = factor, whole
         arrays[f"multipliers_{position}"] = member.multipliers
     return arrays

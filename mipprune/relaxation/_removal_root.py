@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mipprune.problem import ChannelSelection
 from mipprune.relaxation._limits import Limits
+from mipprune.relaxation._patterns import Patterns, blockwise
 from mipprune.relaxation.removal import RemovalForm, removal_form
 
 __all__ = ["Member", "Root", "RootTerm", "gilmore_lawler"]
@@ -56,12 +57,16 @@ class RootTerm:
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """Multipliers of one pairwise bound: directions, Psi's factor, skew part, prices."""
+    """Multipliers of one bound: directions, Psi's factor, skew part, prices.
+
+    With ``patterns`` the first three are per pattern of removals, not per channel.
+    """
 
     directions: tuple[Floats, ...]
     factor: Floats
     skew: Floats
     multipliers: Floats
+    patterns: Patterns | None = None
 
 
 class Root:
@@ -111,12 +116,13 @@ class Root:
         fits = np.all(used <= self.limits.limits[:, None], axis=0)
         return np.flatnonzero(fits[::-1])
 
-    def single_directions(self) -> tuple[list[Floats], Floats]:
-        """``P_jj^-1 B_j`` per term (reduced coordinates) and the single costs (n,)."""
-        directions, costs = [], np.zeros(self.size)
-        for term in self.terms:
+    def single_directions(self, patterns: Patterns | None = None) -> tuple[list[Floats], Floats]:
+        """``P_jj^-1 B_j`` per term (reduced coordinates) and costs, j one channel or pattern."""
+        n = self.size if patterns is None else len(patterns.items)
+        directions, costs = [], np.zeros(n)
+        for term in self.terms_of(patterns):
             z = np.zeros_like(term.coefficients)
-            for j in range(self.size):
+            for j in range(n):
                 own = term.channel == j
                 b = term.coefficients[own]
                 z[own] = np.linalg.lstsq(term.inverse[np.ix_(own, own)], b, rcond=None)[0]
@@ -124,32 +130,75 @@ class Root:
             directions.append(z)
         return directions, costs
 
-    def pairwise(self, directions: Sequence[Floats]) -> tuple[Floats, Floats]:
-        """b (n,) and Q (n, n) of directions in reduced coordinates."""
-        linear, quadratic = np.zeros(self.size), np.zeros((self.size, self.size))
-        for term, z in zip(self.terms, directions, strict=True):
-            member = (np.arange(self.size)[:, None] == term.channel) * 1.0
+    def pairwise(
+        self, directions: Sequence[Floats], patterns: Patterns | None = None
+    ) -> tuple[Floats, Floats]:
+        """b (n,) and Q (n, n) of directions in reduced coordinates, n channels or patterns."""
+        n = self.size if patterns is None else len(patterns.items)
+        linear, quadratic = np.zeros(n), np.zeros((n, n))
+        for term, z in zip(self.terms_of(patterns), directions, strict=True):
+            member = (np.arange(n)[:, None] == term.channel) * 1.0
             linear += member @ (term.coefficients * z).sum(1)
             quadratic += member @ (term.inverse * (z @ z.T)) @ member.T
         return linear, (quadratic + quadratic.T) / 2
 
-    def full_directions(self, directions: Sequence[Floats]) -> tuple[Floats, ...]:
+    def terms_of(self, patterns: Patterns | None) -> tuple[RootTerm, ...]:
+        """The terms, with one copy of its rows per pattern that holds a channel."""
+        if patterns is None:
+            return self.terms
+        result = []
+        for term in self.terms:
+            rows, pattern = patterns.rows(term.channel)
+            inverse, coefficients = term.inverse[np.ix_(rows, rows)], term.coefficients[rows]
+            result.append(RootTerm(inverse, coefficients, pattern, term.basis))
+        return tuple(result)
+
+    def by_pattern(self, member: Member, patterns: Patterns) -> Member:
+        """A pairwise member as a member over patterns, which proves at least as much."""
+        spread = patterns.member
+        return Member(
+            directions=tuple(
+                z[patterns.rows(term.channel)[0]]
+                for term, z in zip(self.terms, member.directions, strict=True)
+            ),
+            factor=spread @ member.factor,
+            skew=spread @ member.skew @ spread.T,
+            multipliers=member.multipliers,
+            patterns=patterns,
+        )
+
+    def full_directions(self, member: Member) -> tuple[Floats, ...]:
         """Directions in the canonical problem's own rows and responses."""
         result = []
-        for index, (term, z) in enumerate(zip(self.terms, directions, strict=True)):
+        for index, (term, z) in enumerate(zip(self.terms, member.directions, strict=True)):
             original = self.problem.terms[index]
-            alive = ~self.problem.forced_out[original.channel_of_row]
-            compact = np.zeros((int(alive.sum()), z.shape[1]))
-            for j, (rows, basis) in enumerate(term.basis):
-                compact[rows] = basis @ z[term.channel == j]
-            cross = original.cross[alive]
+            cross = original.cross[~self.problem.forced_out[original.channel_of_row]]
             if z.shape[1] != cross.shape[1]:
                 # The form works in the coordinates of C = R'Q'; undo the rotation.
-                compact = compact @ np.linalg.qr(cross.T)[0].T
-            full = np.zeros(original.cross.shape)
-            full[alive] = compact
-            result.append(full)
+                z = z @ np.linalg.qr(cross.T)[0].T
+            if member.patterns is None:
+                result.append(self._spread(index, z))
+                continue
+            rows, pattern = member.patterns.rows(term.channel)
+            parts = [np.zeros((0, z.shape[1]))]
+            for number, channels in enumerate(member.patterns.items):
+                own = np.zeros((len(term.channel), z.shape[1]))
+                own[rows[pattern == number]] = z[pattern == number]
+                ids = self.undecided[list(channels)]
+                parts.append(self._spread(index, own)[np.isin(original.channel_of_row, ids)])
+            result.append(np.concatenate(parts))
         return tuple(result)
+
+    def _spread(self, index: int, z: Floats) -> Floats:
+        """Reduced rows of one term as rows of the problem, zero where decided."""
+        original = self.problem.terms[index]
+        alive = ~self.problem.forced_out[original.channel_of_row]
+        compact = np.zeros((int(alive.sum()), z.shape[1]))
+        for j, (rows, basis) in enumerate(self.terms[index].basis):
+            compact[rows] = basis @ z[self.terms[index].channel == j]
+        full = np.zeros((len(alive), z.shape[1]))
+        full[alive] = compact
+        return full
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -167,12 +216,18 @@ class Root:
     def bounds(self, member: Member) -> Floats:
         """Bound per entry of ``counts`` that one member proves, margins subtracted."""
         prices = self.problem.prices[self.undecided]
-        linear, quadratic = self.pairwise(member.directions)
+        prices = prices + member.multipliers @ self.limits.rows[:, self.undecided]
+        if member.patterns is not None:
+            prices = member.patterns.member @ prices
+        linear, quadratic = self.pairwise(member.directions, member.patterns)
         size = float(np.abs(linear).sum() + np.abs(quadratic).sum() + np.abs(prices).sum())
-        quadratic = quadratic + member.factor @ member.factor.T
-        linear = linear - prices - member.multipliers @ self.limits.rows[:, self.undecided]
+        size += float(np.abs(member.skew).sum() + (member.factor**2).sum() * len(linear))
+        quadratic, linear = quadratic + member.factor @ member.factor.T, linear - prices
         base = self.constant(member.multipliers)
-        values = base + gilmore_lawler(linear, quadratic, member.skew, self.counts)
+        if member.patterns is None:
+            values = base + gilmore_lawler(linear, quadratic, member.skew, self.counts)
+        else:
+            values = base + blockwise(linear, quadratic, member.skew, member.patterns, self.counts)
         if self.monotone and not np.any(member.multipliers):
             values = np.maximum.accumulate(values)
         return np.asarray(values - self._margin(member, size))
@@ -183,12 +238,13 @@ class Root:
         Every quadratic form in the computed P is off by at most ``eta`` times itself,
         and B by ``tail`` in the norm of P.
         """
-        margin = 4 * UNIT * (self.size + 2) * size
+        n = self.size if member.patterns is None else len(member.patterns.items)
+        margin = 4 * UNIT * (n + 2) * size
         for term, z, (eta, tail, lost) in zip(
-            self.terms, member.directions, self.rounding, strict=True
+            self.terms_of(member.patterns), member.directions, self.rounding, strict=True
         ):
-            forms = np.zeros(self.size)
-            for j in range(self.size):
+            forms = np.zeros(n)
+            for j in range(n):
                 own = term.channel == j
                 block = term.inverse[np.ix_(own, own)]
                 forms[j] = float(np.vdot(z[own], block @ z[own]))

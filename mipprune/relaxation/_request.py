@@ -30,6 +30,7 @@ class Request:
     deadline: float
     start: Floats
     device: torch.device
+    block_size: int
 
     def certificate(
         self, kind: str, bound: float, arrays: dict[str, NDArray[np.generic]]
