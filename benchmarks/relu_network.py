@@ -142,7 +142,8 @@ def solved(
 def formulations(options: argparse.Namespace, save: Callable[..., None]) -> None:
     """Nodes and seconds of the formulations where HiGHS and SCIP finish."""
     rows: list[dict[str, object]] = []
-    for width, samples in ((4, 10), (4, 20), (6, 10), (6, 20), (8, 10), (8, 20)):
+    for size in options.sizes:
+        width, samples = map(int, size.split("x"))
         for seed in range(options.seeds):
             network, inputs, _ = instance(options, [width, width], samples, seed)
             hidden = network.preactivations(inputs)[:-1]
@@ -239,9 +240,10 @@ def scaling(options: argparse.Namespace, save: Callable[..., None]) -> None:
     ]  # fmt: skip
     for widths, samples in cases:
         network, inputs, accuracy = instance(options, widths, samples, options.seed)
-        chosen = tasks(network, inputs)
-        for name in options.tasks or chosen:
-            task, began = chosen[name], time.process_time()
+        for name, task in tasks(network, inputs).items():
+            if not name.startswith(tuple(options.tasks or [""])):
+                continue
+            began = time.process_time()
             result = solve_network(task, solver="search", time_limit=options.time_limit)
             row: dict[str, object] = {"widths": widths, "samples": samples, "task": name}
             row |= figures(result) | {
@@ -306,8 +308,11 @@ def main() -> None:
     parser.add_argument("--search-limit", type=float, default=600.0, help="seconds, own search")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3, help="instances per size (formulations)")
+    parser.add_argument(
+        "--sizes", nargs="+", default=["4x10", "4x20", "6x10"], help="WIDTHxSAMPLES (formulations)"
+    )
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--tasks", nargs="+", help="names of tasks (scaling)")
+    parser.add_argument("--tasks", nargs="+", help="beginnings of names of tasks (scaling)")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.out is None:

@@ -28,10 +28,13 @@ __all__ = [
     "MISCLASSIFICATION",
     "NEURONS",
     "Data",
-    "free_bound",
+    "coupled_multiplier",
+    "free_multipliers",
+    "free_outputs",
     "interval_bound",
     "least_sums",
     "multiplier_bound",
+    "propagate",
 ]
 
 DEVIATION, HINGE, MISCLASSIFICATION, NEURONS = range(4)
@@ -154,18 +157,14 @@ def multiplier_bound(current: float, sums: Floats, kept: int, data: Data, is_lim
 
 
 @numba.njit(cache=True, nogil=True)
-def free_bound(
-    layer: int, low: Floats, high: Floats, kept: int, data: Data, scratch: Floats, cutoff: float
-) -> float:
-    """Bound where outputs of hidden layer ``layer`` lie in [low, high] or, removed, at 0.
+def propagate(layer: int, low: Floats, high: Floats, data: Data, scratch: Floats) -> None:
+    """Ranges of hidden layer ``layer`` (removed: 0) become those of the last hidden layer.
 
     ``low`` and ``high``, float64 (N, P), are overwritten; ``scratch`` is (3, N, P).
     """
-    n = low.shape[0]
-    last = data.widths.size - 1
-    for t in range(layer, last):
+    for t in range(layer, data.widths.size - 1):
         width, following = data.widths[t], data.widths[t + 1]
-        for i in range(n):
+        for i in range(low.shape[0]):
             for j in range(following):
                 below, above = data.biases[t, j], data.biases[t, j]
                 for k in range(width):
@@ -175,34 +174,91 @@ def free_bound(
                 scratch[0, i, j], scratch[1, i, j] = max(below, 0.0), max(above, 0.0)
             low[i, :following] = scratch[0, i, :following]
             high[i, :following] = scratch[1, i, :following]
-    width = data.widths[last]
-    bound = -np.inf
+
+
+@numba.njit(cache=True, nogil=True)
+def _bound_of_scores(scores: Floats, m: int, kept: int, data: Data) -> float:
+    """Multiplier bound where keeping neuron j of the last layer costs ``scores[j]``."""
+    sums = np.empty((scores.size + 1, scores.size + 1))
+    least_sums(scores, scores.size, sums)
+    return multiplier_bound(data.constants[m], sums[0], kept, data, data.is_limit[m])
+
+
+@numba.njit(cache=True, nogil=True)
+def free_multipliers(low: Floats, high: Floats, kept: int, data: Data) -> tuple[float, int]:
+    """Best multiplier bound with last hidden outputs anywhere in [low, high], and which."""
+    width = data.widths[-1]
+    bound, best = -np.inf, -1
     scores = np.empty(width)
-    sums = np.empty(width + 1)
     for m in range(data.constants.size):
         scores[:] = 0.0
-        for i in range(n):
+        for i in range(low.shape[0]):
             for j in range(width):
                 gain = data.gains[m, i, j]
                 scores[j] += gain * (low[i, j] if gain > 0.0 else high[i, j])
-        scores.sort()
-        sums[0] = 0.0
-        for r in range(width):
-            sums[r + 1] = sums[r] + min(scores[r], 0.0)
-        found = multiplier_bound(data.constants[m], sums, kept, data, data.is_limit[m])
-        bound = max(bound, found)
-        if bound >= cutoff:
-            return bound
-    classes = data.dense.shape[1]
+        found = _bound_of_scores(scores, m, kept, data)
+        if found > bound or best < 0:
+            bound, best = found, m
+    return bound, best
+
+
+@numba.njit(cache=True, nogil=True)
+def coupled_multiplier(
+    m: int,
+    d: int,
+    base: Floats,
+    below: Floats,
+    above: Floats,
+    hidden: Floats,
+    kept: int,
+    data: Data,
+) -> float:
+    """Bound of multiplier m where all inputs share the choice in the layer before the last.
+
+    With pre-activations s in [l, u], relu(s) >= 0 and >= s, and
+    relu(s) <= u (s - l) / (u - l) for l < 0 < u. Weighted and summed over the inputs these
+    are linear in the undecided neurons k >= d, each of which takes its better side.
+    """
+    last = data.widths.size - 1
+    width, before = data.widths[last], data.widths[last - 1]
+    scores, slopes = np.empty(width), np.empty(before)
+    for j in range(width):
+        coupled, alone = 0.0, 0.0
+        slopes[d:] = 0.0
+        for i in range(base.shape[0]):
+            gain = data.gains[m, i, j]
+            low, high = base[i, j] + below[i, j], base[i, j] + above[i, j]
+            if high <= 0.0 or gain == 0.0:
+                continue
+            factor = gain
+            if gain > 0.0:
+                alone += gain * max(low, 0.0)
+                if low < -high:
+                    continue
+            else:
+                alone += gain * high
+                if low < 0.0:
+                    factor = gain * high / (high - low)
+                    coupled -= factor * low
+            coupled += factor * base[i, j]
+            for k in range(d, before):
+                slopes[k] += factor * hidden[i, k]
+        for k in range(d, before):
+            coupled += min(slopes[k] * data.weights[last - 1, j, k], 0.0)
+        scores[j] = max(coupled, alone)
+    return _bound_of_scores(scores, m, kept, data)
+
+
+@numba.njit(cache=True, nogil=True)
+def free_outputs(high: Floats, data: Data, scratch: Floats) -> float:
+    """Interval bound where last hidden outputs lie in [0, high]; the count is the caller's."""
+    last, classes = data.widths.size - 1, data.dense.shape[1]
     scratch[2, :, :classes] = data.biases[last, :classes]
     scratch[:2] = 0.0
-    for i in range(n):
+    for i in range(high.shape[0]):
         for c in range(classes):
-            for j in range(width):
+            for j in range(data.widths[last]):
                 term = data.weights[last, c, j] * high[i, j]
                 scratch[0, i, c] += min(term, 0.0)
                 scratch[1, i, c] += max(term, 0.0)
-    found = interval_bound(scratch[2], scratch[0], scratch[1], data, 2.0 * data.rounding)
-    if data.objective == NEURONS and found < np.inf:
-        found = float(kept)
-    return max(bound, found)
+    return interval_bound(scratch[2], scratch[0], scratch[1], data, 2.0 * data.rounding)

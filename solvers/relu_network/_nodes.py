@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from mipprune.solvers.relu_network._kernels import (
     NEURONS,
     Data,
-    free_bound,
+    coupled_multiplier,
+    free_multipliers,
+    free_outputs,
     interval_bound,
     least_sums,
     multiplier_bound,
+    propagate,
 )
 
 Floats = NDArray[np.float64]
@@ -119,7 +122,12 @@ def _enter_last(data: Data, work: Work) -> None:
         for i in range(n):
             square += hidden[i, j] ** 2
         size[j] *= -square
-    work.order[:width] = np.argsort(size)
+    for j in range(width):  # insertion: a compiled library sort takes seconds to compile
+        place = j
+        while place > 0 and size[work.order[place - 1]] > size[j]:
+            work.order[place] = work.order[place - 1]
+            place -= 1
+        work.order[place] = j
     for i in range(n):
         size[:] = hidden[i, :width]
         for d in range(width):
@@ -204,7 +212,18 @@ def node_bound(layer: int, d: int, kept: int, data: Data, work: Work, cutoff: fl
             at = work.base[layer, d, i, j]
             work.free_low[i, j] = max(at + work.low[layer, d, i, j], 0.0)
             work.free_high[i, j] = max(at + work.high[layer, d, i, j], 0.0)
-    return free_bound(layer + 1, work.free_low, work.free_high, kept, data, work.scratch, cutoff)
+    propagate(layer + 1, work.free_low, work.free_high, data, work.scratch)
+    bound, m = free_multipliers(work.free_low, work.free_high, kept, data)
+    if m >= 0 and layer == last - 1 and bound < cutoff:
+        low, high = work.low[layer, d], work.high[layer, d]
+        base, hidden = work.base[layer, d], work.hidden[layer]
+        bound = max(bound, coupled_multiplier(m, d, base, low, high, hidden, kept, data))
+    if bound >= cutoff:
+        return bound
+    found = free_outputs(work.free_high, data, work.scratch)
+    if data.objective == NEURONS and found < np.inf:
+        found = float(kept)
+    return max(bound, found)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -215,7 +215,10 @@ def _in_parallel(
 
 
 def _multipliers(task: NetworkPruning, ordered: _Ordered, state: _State, limit: int) -> Multipliers:
-    """Trained where all layers but the last are decided: the incumbent and masks around it."""
+    """Trained where all layers but the last are decided: the incumbent and masks around it.
+
+    Training at partly decided layers too was tried: more nodes on 16 + 16 neurons.
+    """
     network = ordered.network
     rng = np.random.default_rng(0)
     masks = network.full_masks() if state.masks is None else ordered.masks_in_order(state.masks)
@@ -227,7 +230,8 @@ def _multipliers(task: NetworkPruning, ordered: _Ordered, state: _State, limit: 
         kept = sum(int(mask.sum()) for mask in near)
         if kept > limit:
             continue
-        hidden = np.maximum(network.preactivations(task.inputs, (*near, masks[-1]))[len(near)], 0.0)
+        values = network.preactivations(task.inputs, (*near, masks[-1]))
+        hidden = np.maximum(values[-2], 0.0)
         contexts.append(Context(hidden, hidden, kept))
     return Trainer(task, network, limit).train(
         contexts, state.value, min(MULTIPLIERS, network.n_neurons // 3)
