@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--channels", type=int, nargs="*", default=sorted(TARGETS))
     parser.add_argument("--match", default="", help="only files whose name contains this")
+    parser.add_argument("--keep", type=int, nargs="*", help="only these numbers of channels kept")
     options = parser.parse_args()
     if options.what == "table":
         print(table(json.loads(options.out.read_text())["rows"]))
@@ -54,8 +55,13 @@ def main() -> None:
         rows.append(row)
         print({k: v for k, v in row.items() if k != "progress"}, flush=True)
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        made = provenance()
+        made["command"] = (
+            f"python benchmarks/layers.py --out FOLDER; python benchmarks/branch_and_bound.py "
+            f"{options.what} FOLDER --seconds {options.seconds:g} --threads {options.threads}"
+        )
         record = {
-            "provenance": provenance(),
+            "provenance": made,
             "threads": options.threads,
             "load_of_the_machine": load,
             "rows": rows,
@@ -71,7 +77,8 @@ def problems(
         problem = ChannelSelection.load(path)
         if problem.n_channels in options.channels and options.match in path.stem:
             for keep in keeps.get(problem.n_channels, ()):
-                yield path.stem, problem.with_keep(keep)
+                if not options.keep or keep in options.keep:
+                    yield path.stem, problem.with_keep(keep)
 
 
 def timed(problem: ChannelSelection, options: argparse.Namespace) -> tuple[Solution, float, float]:
@@ -95,6 +102,7 @@ def measured(name: str, problem: ChannelSelection, options: argparse.Namespace) 
     first = solution.statistics["root_bound"]
     return {
         "layer": name,
+        "problem_hash": problem.content_hash,
         "p": problem.n_channels,
         "keep": problem.keep,
         "value": solution.value,

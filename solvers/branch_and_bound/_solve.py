@@ -34,6 +34,7 @@ from mipprune.solvers.branch_and_bound._frontier import Explorer, Frontier, Limi
 from mipprune.solvers.branch_and_bound._incumbent import eliminate, swap
 from mipprune.solvers.branch_and_bound._root import binary_root, removal_root
 from mipprune.solvers.branch_and_bound._state import KEPT, REMOVED, UNDECIDED
+from mipprune.solvers.branch_and_bound._strong import StrongExplorer, strong_pays, warm_up
 
 __all__ = ["branch_and_bound"]
 
@@ -138,12 +139,13 @@ def _explorer(canonical: ChannelSelection) -> Explorer:
     margin = form.margin + downdate_margin(canonical, worst)
     if addition_pays(canonical):
         return AdditionExplorer(canonical, margin, form.value_all)
-    return CompiledExplorer(removal_root(canonical, form, steps), margin)
+    root = removal_root(canonical, form, steps)
+    return StrongExplorer(root, margin) if strong_pays(root) else CompiledExplorer(root, margin)
 
 
 def _first_mask(explorer: Explorer, state: NDArray[np.int8]) -> NDArray[np.bool_] | None:
     """Greedy elimination and one-swaps, where the matrices for it exist."""
-    if not isinstance(explorer, CompiledExplorer) or not explorer.root.inverse:
+    if not isinstance(explorer, CompiledExplorer | StrongExplorer) or not explorer.root.inverse:
         return None
     complete = eliminate(explorer.root, state)
     mask: NDArray[np.bool_] = swap(explorer.root, complete, state != UNDECIDED) == KEPT
@@ -176,6 +178,7 @@ def _compile(log: bool) -> None:
             frontier = Frontier(_explorer(tiny), tiny, Limits())
             frontier.push(np.zeros(p, dtype=np.int8), -math.inf)
             frontier.run()
+        warm_up()
     _compiled.append(True)
 
 
