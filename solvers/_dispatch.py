@@ -105,7 +105,8 @@ def solve(
         Attach a proof that ``mipprune verify`` checks: the replayable tree where
         optimality is proven and the problem allows it, else the dual point of the
         strongest affordable relaxation with its own ``certified_bound``. Takes
-        up to ``time_limit`` once more.
+        up to ``time_limit`` once more. Whatever happens meanwhile, Ctrl-C included,
+        the solution is returned; ``no_certificate`` then says why it has no proof.
     **options
         Options of the one method, see its function.
 
@@ -151,7 +152,7 @@ def solve(
         log=log,
         **options,
     )
-    if certificate and solution.mask is not None:
+    if certificate:
         from mipprune.solvers._proof import with_certificate
 
         solution = with_certificate(problem, solution, time_limit=time_limit)

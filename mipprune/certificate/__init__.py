@@ -2,6 +2,7 @@
 
 from mipprune.certificate._certificate import KINDS, Certificate
 from mipprune.certificate._checker import Verdict, verify
+from mipprune.certificate._confirmed import confirmed
 from mipprune.certificate._tree import LEAF, tree_certificate
 
-__all__ = ["KINDS", "LEAF", "Certificate", "Verdict", "tree_certificate", "verify"]
+__all__ = ["KINDS", "LEAF", "Certificate", "Verdict", "confirmed", "tree_certificate", "verify"]

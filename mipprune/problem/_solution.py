@@ -78,6 +78,8 @@ class Solution:
         What ``certificate`` alone proves, -inf without one.
     certificate : object or None
         Saved with ``certificate.save(path)``.
+    no_certificate : str
+        Why ``certificate`` is missing where one was asked for; empty otherwise.
     log : tuple of LogPoint
     statistics : mapping
         Figures of the solver, by name.
@@ -103,6 +105,7 @@ class Solution:
     certificate: object | None = None
     log: tuple[LogPoint, ...] = ()
     statistics: Mapping[str, float] = field(default_factory=dict)
+    no_certificate: str = ""
 
     def __post_init__(self) -> None:
         if math.isnan(self.bound) or math.isnan(self.value):

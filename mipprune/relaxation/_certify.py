@@ -5,7 +5,7 @@ import time
 from numpy.typing import ArrayLike
 
 from mipprune._support.checks import require_time_limit
-from mipprune.certificate import Certificate
+from mipprune.certificate import Certificate, confirmed
 from mipprune.errors import InputError
 from mipprune.problem import ChannelSelection, require_problem
 from mipprune.relaxation._relax import relax
@@ -34,12 +34,15 @@ def certify(
     Returns
     -------
     Certificate
-        With ``bound``, ``mask`` and ``value``; ``save(path)`` writes it.
+        With ``bound``, ``mask`` and ``value``; ``save(path)`` writes it. The checker has
+        seen it: it claims no more than what is recomputed there.
 
     Raises
     ------
     InputError
         Wrong shape, or a mask that breaks a limit (named in the message).
+    CertificateError
+        The relaxation proves nothing that the checker accepts.
     """
     began = time.monotonic()
     chosen = require_problem(problem).checked_mask(mask)
@@ -50,4 +53,4 @@ def certify(
         raise InputError(f"the mask breaks {what}; certify proves feasible masks only")
     left = None if time_limit is None else max(time_limit - (time.monotonic() - began), 0.0)
     relaxed = relax(problem, kind, tol=tol, time_limit=left)
-    return relaxed.certificate.with_mask(problem, chosen)
+    return confirmed(problem, relaxed.certificate.with_mask(problem, chosen))
