@@ -16,6 +16,7 @@ from mipprune.formulation.relu_network import (
 )
 from mipprune.problem import SolutionStatus, Termination
 from mipprune.solvers.relu_network import _milp, _search, greedy_masks, solve_network
+from mipprune.solvers.relu_network._tree import expand_many
 
 CASES = [
     {"objective": "deviation", "max_neurons": 4},
@@ -165,6 +166,40 @@ def test_tightened_program_on_three_hidden_layers(solver: str) -> None:
     result = solve_network(task, solver=solver, tighten=True)
     assert result.value == pytest.approx(brute_force(task), abs=1e-6)
     assert result.nodes >= 0
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("widths", [(4, 4), (3, 3, 2)], ids=str)
+def test_every_node_bound_is_below_everything_under_it(
+    case: dict[str, object], widths: tuple[int, ...]
+) -> None:
+    network, inputs = random_network(51, 4, *widths, 3)
+    task = NetworkPruning(network, inputs, **case)  # type: ignore[arg-type]
+    ordered, limit = _search._Ordered.of(task), task.max_neurons or network.n_neurons
+    state = _search._State(None, math.inf)
+    data = _search._data(
+        task, ordered.network, limit, _search._multipliers(task, ordered, state, limit)
+    )
+    values = {}
+    for bits in itertools.product([False, True], repeat=network.n_neurons):
+        masks = ordered.masks(np.array(bits))
+        values[bits] = task.value(masks) if task.is_feasible(masks) else math.inf
+    total, checked = network.n_neurons, 0
+    prefixes = np.zeros((1, total), dtype=bool)
+    # The last layer has an order of its own at every node.
+    for depth in range(total - widths[-1]):
+        count = len(prefixes)
+        reply = expand_many(
+            prefixes, np.full(count, depth), np.zeros(count), np.full(count, depth + 1),
+            math.inf, 10**6, data,
+        )  # fmt: skip
+        for row, bound in zip(reply.bits, reply.bounds, strict=True):
+            head = tuple(row[: depth + 1])
+            under = [v for bits, v in values.items() if bits[: depth + 1] == head]
+            assert bound <= min(under) + 1e-9
+            checked += bound > 0
+        prefixes = reply.bits
+    assert checked > 0
 
 
 @pytest.mark.parametrize("solver", ["search", "highs", "scip"])
