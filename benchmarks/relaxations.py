@@ -5,8 +5,10 @@
     python benchmarks/relaxations.py scale --out FILE
     python benchmarks/relaxations.py table --out FILE      (a ladder's file, as Markdown)
 
-``ladder`` needs problem files (``mipprune calibrate`` writes them). Processor seconds
-are given beside wall-clock ones: on a shared machine only they compare.
+``ladder`` needs problem files (``benchmarks/layers.py``, ``benchmarks/pretrained_layers.py`` or
+``mipprune calibrate`` write them); it appends to FILE after every bound and, started again, goes
+on where it stopped. Processor seconds are given beside wall-clock ones: on a shared machine only
+they compare. ``benchmarks/relaxation_figures.py`` draws the results.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import numpy as np
 import torch
 
 from mipprune._support.files import write_json
+from mipprune._support.progress import Progress
 from mipprune._support.provenance import provenance
 from mipprune.problem import ChannelSelection
 from mipprune.relaxation import Relaxation, relax
@@ -27,18 +30,22 @@ from mipprune.solvers import solve
 from mipprune.solvers.conic_relaxation import conic_relaxation
 
 KINDS = (
-    ("perspective", "ridge"),
-    ("perspective", "eigenvalue"),
-    ("perspective", "schur"),
-    ("perspective", "optimal"),
-    ("gl", "schur"),
-    ("rlt", "schur"),
-    ("sdp", "schur"),
+    ("perspective", "ridge", 10_000),
+    ("perspective", "eigenvalue", 10_000),
+    ("perspective", "schur", 10_000),
+    ("perspective", "optimal", 16),
+    ("gl", "none", 10_000),
+    ("rlt", "none", 32),
+    ("sdp", "none", 512),
+    ("blocks", "none", 32),
 )
-SHARES = (0.75, 0.5)
+"""Kind, split, and the widest layer it is measured on."""
+SHARES = (0.9, 0.75, 0.5, 0.25)
 DAMPINGS = (0.01, 0.1)
-PAIRS_UP_TO = 64
-OPTIMAL_SPLIT_UP_TO = 16
+PROVEN_UP_TO = 32
+LOCAL_SEARCH_SECONDS = 60.0
+
+Row = dict[str, Any]
 
 
 def main() -> None:
@@ -49,22 +56,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0, help="limit per relaxation")
+    parser.add_argument("--proof-seconds", type=float, default=20.0, help="limit per proof")
     parser.add_argument("--tiny", action="store_true", help="smallest sizes, for a test")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.what == "table":
         print(table(json.loads(options.out.read_text())["rows"]))
         return
     torch.set_num_threads(options.threads)
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
+    if options.what == "ladder" and options.out.exists():
+        rows = json.loads(options.out.read_text())["rows"]
     runner = {"ladder": ladder, "speed": speed, "scale": scale}[options.what]
-    for row in runner(options):
+    for row in runner(options, list(rows)):
         rows.append(row)
-        print(
-            " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items())
-        )
-        write_json(
-            options.out, {"provenance": provenance(), "threads": options.threads, "rows": rows}
-        )
+        content = {"provenance": provenance(), "threads": options.threads, "rows": rows}
+        write_json(options.out, content)
 
 
 def timed(
@@ -76,47 +82,68 @@ def timed(
     return relaxed, time.perf_counter() - began, time.process_time() - used
 
 
-def ladder(options: argparse.Namespace) -> Iterator[dict[str, object]]:
+def ladder(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
     """Every bound against the best known value, per layer, keep share and damping."""
-    for path in options.layers:
-        base = ChannelSelection.load(path)
-        p = base.n_channels
-        for damping in DAMPINGS[: 1 if options.tiny else None]:
-            damped = base.with_damping(damping)
-            everything = damped.value(np.ones(p, dtype=bool))
-            for share in SHARES:
-                problem = damped.with_keep(round(share * p))
-                best = best_value(problem, options.seconds)
-                for kind, split in KINDS:
-                    if split == "optimal" and p > OPTIMAL_SPLIT_UP_TO:
-                        continue
-                    if kind == "rlt" and p > PAIRS_UP_TO:
-                        continue
-                    relaxed, wall, used = timed(problem, kind, split, 1e-4, options.seconds)
-                    removal = best[0] - everything
-                    yield {
-                        "layer": path.stem,
-                        "p": p,
-                        "keep": round(share * p),
-                        "damping": damping,
-                        "kind": kind,
-                        "split": relaxed.split,
-                        "best": best[0],
-                        "proven": best[1],
-                        "f_all": everything,
-                        "bound": relaxed.bound,
-                        "ratio": relaxed.bound / best[0],
-                        "removal_ratio": (relaxed.bound - everything) / removal
-                        if removal > 0
-                        else 1.0,
-                        "relaxation_gap": relaxed.gap if np.isfinite(relaxed.value) else None,
-                        "iterations": relaxed.iterations,
-                        "seconds": wall,
-                        "processor_seconds": used,
-                    }
+    if not options.layers:
+        raise SystemExit("ladder: give problem files, such as those benchmarks/layers.py writes")
+    shares, dampings = (SHARES[2:3], DAMPINGS[:1]) if options.tiny else (SHARES, DAMPINGS)
+    cases = [(path, d, s) for path in options.layers for d in dampings for s in shares]
+    with Progress("ladder", len(cases), unit="cases") as progress:
+        for path, damping, share in cases:
+            base = ChannelSelection.load(path).with_damping(damping)
+            problem = base.with_keep(round(share * base.n_channels))
+            yield from _case(path.stem, problem, damping, options, done)
+            progress.update()
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def _case(
+    layer: str,
+    problem: ChannelSelection,
+    damping: float,
+    options: argparse.Namespace,
+    done: list[Row],
+) -> Iterator[Row]:
+    """Rows of one layer, keep and damping that are not done yet."""
+    p, limit = problem.n_channels, options.seconds
+    known = {(r["kind"], r["split"]): r for r in done if r["problem"] == problem.content_hash}
+    missing = [k for k in KINDS if p <= k[2] and k[:2] not in known]
+    if not missing:
+        return
+    some = next(iter(known.values()), None)
+    if some is None:
+        best, proven = best_value(problem, options.proof_seconds)
+    else:
+        best, proven = some["best"], some["proven"]
+    everything = problem.value(np.ones(p, dtype=bool))
+    for kind, split, _ in missing:
+        used_split = "schur" if split == "none" else split
+        relaxed, wall, used = timed(problem, kind, used_split, 1e-4, limit)
+        removal = best - everything
+        share = (relaxed.bound - everything) / removal if removal > 0 else 1.0
+        yield {
+            "layer": layer,
+            "problem": problem.content_hash,
+            "p": p,
+            "rows": problem.terms[0].n_rows,
+            "keep": problem.keep,
+            "damping": damping,
+            "kind": kind,
+            "split": split,
+            "best": best,
+            "proven": proven,
+            "f_all": everything,
+            "bound": relaxed.bound,
+            "ratio": relaxed.bound / best,
+            "removal_ratio": share,
+            "relaxation_gap": relaxed.gap if np.isfinite(relaxed.value) else None,
+            "iterations": relaxed.iterations,
+            "finished": relaxed.finished,
+            "seconds": wall,
+            "processor_seconds": used,
+        }
+
+
+def table(rows: list[Row]) -> str:
     """Markdown: ``bound / best`` and ``(bound - f_all) / (best - f_all)`` per kind."""
     names = list(dict.fromkeys(_name(row) for row in rows))
     lines = ["| layer, p, keep, damping | best | " + " | ".join(names) + " |"]
@@ -131,14 +158,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _name(row: dict[str, Any]) -> str:
-    return row["kind"] if row["split"] == "none" else str(row["split"])
+def _name(row: Row) -> str:
+    return str(row["kind"] if row["split"] == "none" else row["split"])
 
 
 def best_value(problem: ChannelSelection, seconds: float) -> tuple[float, bool]:
     """Best known value and whether it is proven optimal."""
-    local = solve(problem, "local-search", time_limit=min(seconds, 10.0))
-    if problem.n_channels > 32:
+    local = solve(problem, "local-search", time_limit=LOCAL_SEARCH_SECONDS)
+    if problem.n_channels > PROVEN_UP_TO:
         return local.value, False
     proof = solve(problem, "branch-and-bound", time_limit=seconds, start=local.mask, gap=1e-4)
     return min(local.value, proof.value), proof.gap <= 1e-4
@@ -160,7 +187,7 @@ def synthetic(p: int, g: int, m: int, keep: int, seed: int = 0) -> ChannelSelect
     return ChannelSelection(gram, cross, energy, [g] * p, keep=keep, ridge=ridge)
 
 
-def speed(options: argparse.Namespace) -> Iterator[dict[str, object]]:
+def speed(options: argparse.Namespace, _: list[Row]) -> Iterator[Row]:
     """Own solver against Clarabel through cvxpy, the ridge split, equal bounds."""
     shapes = ((8, 3, 4),) if options.tiny else ((16, 9, 16), (32, 9, 16), (64, 9, 16))
     for p, g, m in shapes:
@@ -184,7 +211,7 @@ def speed(options: argparse.Namespace) -> Iterator[dict[str, object]]:
         }
 
 
-def scale(options: argparse.Namespace) -> Iterator[dict[str, object]]:
+def scale(options: argparse.Namespace, _: list[Row]) -> Iterator[Row]:
     """Perspective certificates at a relative duality gap of 1e-3 on wide layers."""
     shapes = (
         ((16, 1, 8),)

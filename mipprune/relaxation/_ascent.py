@@ -180,7 +180,7 @@ def ascend(
         mean = symmetric if iterations == 0 else torch.lerp(mean, symmetric, MEMORY)
         if stalled > PATIENCE:
             level, stalled, state = SHRINK * level, 0, best_state
-            finished = level < tolerance * abs(best + root.constant(start.multipliers))
+            finished = level <= tolerance * abs(best + root.constant(start.multipliers))
             if finished:
                 break
             value, pairs = rows(state.data[0], state.data[1] + state.psd, state.skew)

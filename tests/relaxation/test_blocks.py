@@ -19,7 +19,7 @@ def checked(seed: int, folder: Path, size: int) -> None:
     problem = random_problem(seed, ("refit", "scale")[seed % 2], singular=seed % 5 == 4)
     optimum = brute_force(problem)
     try:
-        found = relax(problem, "blocks", block_size=size, tol=0.02)
+        found = relax(problem, "blocks", block_size=size, tol=0.5)
     except NoSolutionError:
         assert optimum == np.inf
         return
@@ -84,7 +84,7 @@ def test_one_block_of_all_channels_is_exact(seed: int) -> None:
 def test_tampered_certificates_are_refused(key: str, tmp_path: Path) -> None:
     problem = correlated(6, 3)
     problem.save(tmp_path / "problem.npz")
-    honest = relax(problem, "blocks", tol=0.02).certificate
+    honest = relax(problem, "blocks", tol=0.5).certificate
     arrays, bound = dict(honest.arrays), honest.bound
     (position,) = [name.split("_")[1] for name in arrays if name.startswith("blocks_")]
     if key == "blocks":
