@@ -157,13 +157,13 @@ def require_time_limit(value: object, *, zero: bool = False) -> float | None:
 
 
 def _as_float(value: object) -> float:
-    """NaN for what is no real number; beyond float64 infinity."""
+    """NaN for what is no real number, or an integer beyond float64."""
     if isinstance(value, bool) or not isinstance(value, int | float | Real):
         return math.nan
     try:
         return float(value)
     except OverflowError:
-        return math.inf
+        return math.nan
 
 
 def require_integer(

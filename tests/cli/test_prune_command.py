@@ -99,7 +99,6 @@ def test_a_new_run_refuses_the_old_one_and_resume_reads_it(
         (["prune", "--out", "new"], "--data and --model must be given"),
         (["prune", "--out", "new", "--resume"], "no configuration"),
         (["prune", "--data", "digits", "--model", "mlp", "--out", "new"], "there is no budget"),
-        (_arguments("new", "--threads", "0"), "--threads"),
         (_arguments("new", "--method-option", "alpha=2"), "alpha must be in (0, 1)"),
         (_arguments("new", "--macs", "1%"), "cannot be reached"),
         (["export", "run"], "nothing to write"),

@@ -127,9 +127,7 @@ def test_masks_of_every_form(file: Path, kind: str, capsys: pytest.CaptureFixtur
     [
         (["solve", "none.npz"], "none.npz: no such file"),
         (["solve", "text.npz"], "not an npz file"),
-        (["solve", "layer.npz", "--time-limit", "-1"], "time_limit"),
-        (["solve", "layer.npz", "--keep", "-1"], "keep: expected"),
-        (["solve", "layer.npz", "--method", "enumerate", "--option", "foo=1"], "no option foo"),
+        (["solve", "layer.npz", "--method", "enumerate", "--option", "foo=1"], "no option 'foo'"),
         (["solve", "layer.npz", "--option", "foo=1"], "give --method too"),
         (["solve", "layer.npz", "--start", "none.npy"], "there is no mask file"),
         (["certify", "layer.npz", "text.npz"], "holds no mask"),
@@ -168,6 +166,25 @@ def test_a_certificate_that_was_changed(file: Path, capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert "REFUSED" in shown
     assert "claims" in shown
+
+
+def test_a_problem_file_of_four_arrays_can_be_verified(
+    problem: ChannelSelection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short, certificate = tmp_path / "short.npz", tmp_path / "cert.npz"
+    term = problem.terms[0]
+    np.savez(
+        short,
+        gram=term.damped_gram,
+        cross=term.cross,
+        energy=np.asarray(term.energy),
+        group_sizes=term.group_sizes,
+    )
+    assert main(["relax", str(short), "--kind", "gl", "--certificate", str(certificate)]) == 0
+    assert main(["verify", str(certificate), "--problem", str(short)]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(short), "--problem", str(certificate)]) == 1
+    assert "it is a problem file, which comes second" in capsys.readouterr().out
 
 
 def test_ctrl_c_writes_what_is_known_and_exits_130(

@@ -135,6 +135,7 @@ def test_prune_and_compress(
         (["--model", "lenet"], "unknown network 'lenet'; did you mean lenet5"),
         (["--method", "srp"], "unknown method 'srp'"),
         (["--rounding", "best"], "invalid choice: 'best'"),
+        (["--threads", "0"], "argument --threads: expected an integer >= 1, got '0'"),
         (["--epochs", "0"], "expected an integer >= 1, got '0'"),
         (["--resume"], "there is no run in run to resume"),
     ],
