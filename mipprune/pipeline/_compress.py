@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mipprune._support.checks import require_instance
 from mipprune._support.progress import Progress
 from mipprune.calibration import CalibratedFamily, Calibration, apply_weights, calibrate
 from mipprune.errors import InputError
@@ -26,6 +27,7 @@ from mipprune.graph import (
 )
 from mipprune.models import Forward, move_batch, split_batch
 from mipprune.pipeline._agreement import Agreement, measure_agreement
+from mipprune.pipeline._compress_checks import check_compress_arguments
 from mipprune.pipeline._compressed import Compressed, CompressOptions, FamilyResult
 from mipprune.pipeline._curves import FamilyCurve, measure_curves
 from mipprune.pipeline._norms import refresh_norms
@@ -103,7 +105,9 @@ def compress(
         A process that measured curves died (``jobs`` > 1).
     """
     began = time.monotonic()
+    check_compress_arguments(model, batches, latency_terms, out, resume, groups, forward, log)
     settings = CompressOptions() if options is None else options
+    require_instance("options", settings, CompressOptions)
     budget = Budgets.parse(budgets)
     data = _checked_batches(batches)
     groups = _groups(model, data) if groups is None else groups
