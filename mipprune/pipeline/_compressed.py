@@ -1,14 +1,13 @@
 """Settings and results of a compression."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
-from mipprune.errors import InputError
 from mipprune.graph import BudgetReport, ChannelGroups, Masks
 from mipprune.pipeline._agreement import Agreement
+from mipprune.pipeline._compress_checks import check_options
 from mipprune.pipeline._curves import FamilyCurve
 from mipprune.solvers.widths import WidthSolution
 
@@ -61,14 +60,7 @@ class CompressOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.weighting not in WEIGHTINGS:
-            raise InputError(f"weighting: expected one of {WEIGHTINGS}, got '{self.weighting}'")
-        if self.time_limit is not None and not self.time_limit > 0:
-            raise InputError(f"time_limit: expected seconds > 0, got {self.time_limit}")
-        if self.most_widths < 2 or self.jobs < 1:
-            raise InputError("most_widths must be at least 2 and jobs at least 1")
-        if not (math.isfinite(self.damping) and self.damping >= 0):
-            raise InputError(f"damping: expected a finite number >= 0, got {self.damping}")
+        check_options(self, WEIGHTINGS)
 
 
 @dataclass(frozen=True, eq=False)
