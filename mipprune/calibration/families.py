@@ -23,6 +23,10 @@ from mipprune.problem import ChannelSelection, Resource, Term
 __all__ = ["CalibratedFamily", "Calibration", "Rows", "apply_weights", "build_calibration"]
 
 
+SHRINK_TO = ("zero", "trained")
+"""What a ridge may pull the weights to."""
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Where the rows of a term lie in a layer: group, and rows of its weights by class."""
@@ -64,8 +68,9 @@ class CalibratedFamily:
         variant: str = "refit",
         forced_in: ArrayLike | None = None,
         forced_out: ArrayLike | None = None,
+        shrink_to: str = "zero",
     ) -> ChannelSelection:
-        """Program over the classes of the family, its equal counts included.
+        r"""Program over the classes of the family, its equal counts included.
 
         Parameters
         ----------
@@ -78,11 +83,22 @@ class CalibratedFamily:
             See :class:`mipprune.ChannelSelection`. Where the objective may
             prefer to keep nothing (prices, variant mask), the family's minimum
             is added as a lower limit.
+        shrink_to : {"zero", "trained"}
+            What the ridge pulls the weights to: ``rho/2 ||W||^2``, or
+            ``rho/2 ||W - W0||^2`` with the layer's current weights W0 (channels
+            that go then cost ``rho/2 ||W0_j||^2``). Expanded, the latter is the
+            same program with ``C + rho W0`` and ``e + rho ||W0||^2``: where the
+            data say little, weights stay what training made them.
         """
+        if shrink_to not in SHRINK_TO:
+            raise InputError(f"shrink_to: expected one of {SHRINK_TO}, got '{shrink_to}'")
         factors = [1.0] * len(self.terms) if weights is None else list(weights)
         if len(factors) != len(self.terms):
             raise InputError(f"weights: expected {len(self.terms)} factors, got {len(factors)}")
-        terms = [term.weighted(factor) for term, factor in zip(self.terms, factors, strict=True)]
+        own = self.terms
+        if shrink_to == "trained":
+            own = tuple(_towards_trained(term, damping) for term in own)
+        terms = [term.weighted(factor) for term, factor in zip(own, factors, strict=True)]
         limits = list(resources)
         if variant == "mask" or np.any(np.asarray(prices) > 0):
             p = len(self.family)
@@ -98,6 +114,23 @@ class CalibratedFamily:
             parts=self.family.parts,
         )
         return problem.with_damping(damping)
+
+
+def _towards_trained(term: Term, damping: float) -> Term:
+    """The term plus ``rho/2 ||W - dense||^2``, with the rho that ``damping`` means."""
+    ridge = damping * float(np.diag(term.gram).mean()) if term.n_rows else 0.0
+    if term.dense is None or not ridge > 0:
+        return term
+    return Term.create(
+        term.gram,
+        term.cross + ridge * term.dense,
+        term.energy + ridge * float(np.vdot(term.dense, term.dense)),
+        term.group_sizes,
+        ridge=ridge,
+        big_m=term.big_m,
+        dense=term.dense,
+        name=term.name,
+    )
 
 
 @dataclass(frozen=True, eq=False)

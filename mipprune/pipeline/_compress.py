@@ -2,8 +2,9 @@
 
 import copy
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,30 @@ from mipprune.graph import (
     Budgets,
     ChannelGroups,
     CostTerm,
-    channel_groups,
-    count_macs,
     remove,
 )
-from mipprune.models import Forward, move_batch, split_batch
+from mipprune.graph.budgets import Resource
+from mipprune.models import Forward
 from mipprune.pipeline._agreement import Agreement, measure_agreement
 from mipprune.pipeline._compress_checks import check_compress_arguments
+from mipprune.pipeline._compress_input import (
+    checked_batches,
+    counted_macs,
+    fingerprint,
+    found_groups,
+)
 from mipprune.pipeline._compressed import Compressed, CompressOptions, FamilyResult
 from mipprune.pipeline._curves import FamilyCurve, measure_curves
 from mipprune.pipeline._norms import refresh_norms
 from mipprune.pipeline._store import CompressStore
+from mipprune.pipeline._trials import (
+    carry_out,
+    held_out,
+    late_weighted,
+    try_out,
+    uniform_widths,
+    with_counts,
+)
 from mipprune.pipeline._weighting import in_units_of_outputs, relative_to_energy
 from mipprune.problem import ChannelSelection, Solution
 from mipprune.solvers.widths import WidthSolution, choose_widths
@@ -109,20 +123,21 @@ def compress(
     settings = CompressOptions() if options is None else options
     require_instance("options", settings, CompressOptions)
     budget = Budgets.parse(budgets)
-    data = _checked_batches(batches)
-    groups = _groups(model, data) if groups is None else groups
+    data = checked_batches(batches)
+    groups = found_groups(model, data) if groups is None else groups
     terms = tuple(latency_terms)
     resources = budget.resolve(groups, terms)
-    store = CompressStore.open(out, resume, _fingerprint(model, groups, budget, settings))
-    work = _Work(model, data, groups, settings, forward, log, store)
-    calibration = work.calibrate(model)
+    store = CompressStore.open(out, resume, fingerprint(model, groups, budget, settings))
+    part, aside = held_out(data)
+    work = _Work(model, data, part, aside, groups, settings, forward, log, store)
+    calibration = work.calibrate(model, part)
     if not calibration.families:
         reasons = "; ".join(sorted(set(calibration.skipped.values())))
         raise InputError(f"no family can be calibrated: {reasons}")
-    curves = work.curves(calibration, budget.multiple_of)
-    limit = None if settings.time_limit is None else 0.1 * settings.time_limit
-    widths = choose_widths(groups, [c.curve for c in curves], resources, time_limit=limit)
-    current, masks, families = work.choose_masks(calibration, curves, widths, began)
+    plain = work.plain_curves(calibration, budget.multiple_of)
+    curves = work.curves(calibration, plain)
+    widths, tried = work.widths(calibration, plain, curves, resources)
+    current, masks, families = work.choose_masks(curves, widths, began)
     smaller = remove(current, groups, masks)
     agreement = work.finish(smaller)
     return Compressed(
@@ -132,9 +147,10 @@ def compress(
         budgets=budget.report(groups, masks, terms),
         curves=tuple(curves),
         widths=widths,
+        tried=tried,
         families=tuple(families),
         agreement=agreement,
-        macs=_counted_macs(smaller, data),
+        macs=counted_macs(smaller, data),
         skipped=calibration.skipped,
         seconds=time.monotonic() - began,
     )
@@ -142,17 +158,25 @@ def compress(
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """One run: the network, its data and settings."""
+    """One run: the network, its data and settings.
+
+    Curves and widths come from statistics of ``part`` and from outputs on
+    ``aside``; masks and weights from all ``batches``.
+    """
 
     model: nn.Module
     batches: Iterable[Any]
+    part: Iterable[Any]
+    aside: Iterable[Any]
     groups: ChannelGroups
     settings: CompressOptions
     forward: Forward | None
     log: bool
     store: CompressStore
 
-    def calibrate(self, current: nn.Module, family: str | None = None) -> Calibration:
+    def calibrate(
+        self, current: nn.Module, batches: Iterable[Any], family: str | None = None
+    ) -> Calibration:
         """Statistics in ``current``, with the original network's targets."""
         settings = self.settings
         generator = None
@@ -160,7 +184,7 @@ class _Work:
             generator = torch.Generator().manual_seed(settings.seed)
         return calibrate(
             current,
-            self.batches,
+            batches,
             self.groups,
             reference=None if current is self.model else self.model,
             families=None if family is None else [family],
@@ -170,17 +194,15 @@ class _Work:
             log=self.log and family is None,
         )
 
-    def curves(self, calibration: Calibration, multiple_of: int) -> list[FamilyCurve]:
-        """Weighted curves of all families."""
-        kept = self.store.curves()
-        if kept is not None:
-            return kept
+    def plain_curves(self, calibration: Calibration, multiple_of: int) -> list[FamilyCurve]:
+        """Curves of all families, each in its own unit."""
         settings = self.settings
         limit = None if settings.time_limit is None else 0.25 * settings.time_limit
-        plain = measure_curves(
+        return measure_curves(
             self.groups,
             list(calibration.values()),
             damping=settings.damping,
+            shrink_to=settings.shrink_to,
             multiple_of=multiple_of,
             most=settings.most_widths,
             time_limit=limit,
@@ -189,6 +211,12 @@ class _Work:
             kept=self.store.curve,
             found=self.store.save_curve,
         )
+
+    def curves(self, calibration: Calibration, plain: list[FamilyCurve]) -> list[FamilyCurve]:
+        """Curves of all families in units that compare."""
+        kept = self.store.curves()
+        if kept is not None:
+            return kept
         weighted = [self.weighted(calibration[c.curve.family], c) for c in plain]
         self.store.save_curves(weighted)
         return weighted
@@ -197,18 +225,71 @@ class _Work:
         """The curve in units that compare between families."""
         if self.settings.weighting == "relative":
             return relative_to_energy(family, found)
-        few = list(islice(self.batches, WEIGHTING_BATCHES))
+        few = list(islice(self.aside, WEIGHTING_BATCHES))
 
         def output_error(trial: nn.Module) -> float:
             found = measure_agreement(trial, self.model, few, forward=self.forward)
             return found.relative_error
 
-        damping = self.settings.damping
-        return in_units_of_outputs(self.model, family, found, damping, output_error)
+        problem = self.problem(family)
+        return in_units_of_outputs(self.model, family, problem, found, output_error)
+
+    def problem(self, family: CalibratedFamily, keep: int | None = None) -> ChannelSelection:
+        """The program of one family with the run's ridge."""
+        settings = self.settings
+        return family.problem(damping=settings.damping, shrink_to=settings.shrink_to, keep=keep)
+
+    def widths(
+        self,
+        calibration: Calibration,
+        plain: list[FamilyCurve],
+        curves: list[FamilyCurve],
+        resources: Sequence[Resource],
+    ) -> tuple[WidthSolution, dict[str, float]]:
+        """Widths by the program; others that do better on held-out outputs in their place."""
+        kept = self.store.widths()
+        if kept is not None:
+            return kept
+        total = self.settings.time_limit
+        limit = None if total is None else 0.1 * total
+        own = [found.curve for found in curves]
+        solution = choose_widths(self.groups, own, resources, time_limit=limit)
+        tried: dict[str, float] = {}
+        if self.settings.try_widths:
+            candidates = {"program": solution.counts}
+            if self.settings.weighting != "relative":
+                pairs = [relative_to_energy(calibration[c.curve.family], c) for c in plain]
+                other = [found.curve for found in pairs]
+                relative = choose_widths(self.groups, other, resources, time_limit=limit)
+                candidates["relative"] = relative.counts
+            later = choose_widths(self.groups, late_weighted(own), resources, time_limit=limit)
+            candidates["late"] = later.counts
+            uniform = uniform_widths(self.groups, own, resources)
+            if uniform is not None:
+                candidates["uniform"] = uniform
+            share = None if total is None else 0.2 * total
+            error = partial(self.tried_error, curves)
+            tried = try_out(candidates, error, share, self.log)
+            best = candidates[min(tried, key=tried.__getitem__)]
+            if best is not solution.counts:
+                solution = with_counts(solution, best, self.groups, own, resources)
+        self.store.save_widths(solution, tried)
+        return solution, tried
+
+    def tried_error(self, curves: list[FamilyCurve], counts: Mapping[str, int]) -> float:
+        """Error of the outputs on held-out batches with some widths, masks not searched."""
+
+        def statistics(current: nn.Module, name: str) -> CalibratedFamily:
+            return self.calibrate(current, self.part, name)[name]
+
+        network = carry_out(self.model, counts, curves, statistics, self.problem)
+        error = self.agreement(network, self.aside).relative_error
+        if self.settings.refresh_norms and refresh_norms(network, self.part, forward=self.forward):
+            error = min(error, self.agreement(network, self.aside).relative_error)
+        return error
 
     def choose_masks(
         self,
-        calibration: Calibration,
         curves: list[FamilyCurve],
         widths: WidthSolution,
         began: float,
@@ -218,13 +299,14 @@ class _Work:
         masks: dict[str, NDArray[np.bool_]] = {}
         results: list[FamilyResult] = []
         names = list(widths.counts)
+        calibration = self.calibrate(self.model, self.batches)
         by_name = {curve.curve.family: curve for curve in curves}
         with Progress("masks", len(names), unit="families", enabled=self.log) as progress:
             for index, name in enumerate(names):
                 changed = any(not mask.all() for mask in masks.values())
                 family = calibration[name]
                 if self.settings.recalibrate and changed:
-                    family = self.calibrate(current, name)[name]
+                    family = self.calibrate(current, self.batches, name)[name]
                 limit = self.share(began, len(names) - index)
                 mask, weights, result = self.solved(family, by_name[name], widths, limit)
                 apply_weights(current, family, weights)
@@ -246,7 +328,7 @@ class _Work:
         if kept is not None:
             return kept
         count = widths.counts[name]
-        problem = family.problem(damping=self.settings.damping, keep=count)
+        problem = self.problem(family, count)
         start = curve.masks[int(np.flatnonzero(curve.curve.counts == count)[0])]
         solution = _solve(problem, start, limit, self.settings)
         if solution.mask is None:
@@ -272,19 +354,19 @@ class _Work:
         remaining = self.settings.time_limit - (time.monotonic() - began)
         return max(remaining / left, 0.2)
 
-    def agreement(self, other: nn.Module) -> Agreement:
-        """Agreement of ``other`` with the original network on the calibration data."""
-        return measure_agreement(other, self.model, self.batches, forward=self.forward)
+    def agreement(self, other: nn.Module, batches: Iterable[Any]) -> Agreement:
+        """Agreement of ``other`` with the original network."""
+        return measure_agreement(other, self.model, batches, forward=self.forward)
 
     def finish(self, smaller: nn.Module) -> Agreement:
         """Refresh the norms where that helps; returns the agreement."""
-        before = self.agreement(smaller)
+        before = self.agreement(smaller, self.batches)
         if not self.settings.refresh_norms:
             return before
         trial = copy.deepcopy(smaller)
         if not refresh_norms(trial, self.batches, forward=self.forward):
             return before
-        after = self.agreement(trial)
+        after = self.agreement(trial, self.batches)
         if after.relative_error >= before.relative_error:
             return before
         smaller.load_state_dict(trial.state_dict())
@@ -310,53 +392,3 @@ def _solve(
         return found
     bound = relax(problem, time_limit=half).bound
     return replace(found, bound=min(bound, found.value), seconds=time.monotonic() - began)
-
-
-def _checked_batches(batches: Iterable[Any]) -> Iterable[Any]:
-    if isinstance(batches, Iterator):
-        raise InputError("batches: an iterator can be read only once; give a list or a data loader")
-    return batches
-
-
-def _first_inputs(
-    model: nn.Module, batches: Iterable[Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments of the network from the first batch."""
-    first = next(iter(batches), None)
-    if first is None:
-        raise InputError("batches: expected at least one batch, got none")
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    args, kwargs, _ = split_batch(move_batch(first, device))
-    return args, kwargs
-
-
-def _counted_macs(model: nn.Module, batches: Iterable[Any]) -> int:
-    args, kwargs = _first_inputs(model, batches)
-    return count_macs(model, args, example_kwargs=kwargs or None)
-
-
-def _groups(model: nn.Module, batches: Iterable[Any]) -> ChannelGroups:
-    args, kwargs = _first_inputs(model, batches)
-    groups = channel_groups(model, args, example_kwargs=kwargs or None)
-    if not groups.families:
-        reasons = "; ".join(sorted({frozen.reason for frozen in groups.frozen}))
-        raise InputError(f"no channel of this network can be removed: {reasons}")
-    return groups
-
-
-def _fingerprint(
-    model: nn.Module, groups: ChannelGroups, budget: Budgets, settings: CompressOptions
-) -> dict[str, Any]:
-    """What a folder's steps belong to."""
-    return {
-        "network": type(model).__name__,
-        "families": {family.name: len(family) for family in groups},
-        "weights": float(sum(p.detach().double().abs().sum().item() for p in model.parameters())),
-        "budgets": {name: str(amount) for name, amount in budget.given().items()},
-        "multiple_of": budget.multiple_of,
-        "damping": settings.damping,
-        "weighting": settings.weighting,
-        "most_widths": settings.most_widths,
-        "recalibrate": settings.recalibrate,
-        "seed": settings.seed,
-    }

@@ -25,6 +25,7 @@ from mipprune.pipeline._prune import make_task
 from mipprune.pipeline._saved import MASKS_NAME, save_pruned
 from mipprune.pipeline._task import Task
 from mipprune.report import (
+    ErrorCurve,
     FamilyWidth,
     GapEntry,
     PruneReport,
@@ -269,6 +270,7 @@ def _report(
         ),
         latency=latency,
         gaps=_gaps(compressed),
+        error_curves=_error_curves(compressed),
         provenance=provenance(config.seed),
         notes=tuple(f"{name} stays whole: {reason}" for name, reason in compressed.skipped.items()),
     )
@@ -325,3 +327,16 @@ def _gaps(compressed: Compressed) -> tuple[GapEntry, ...]:
         GapEntry(f.name, f.value, f.bound, f.gap) for f in compressed.families if f.after < f.before
     ]
     return tuple(entries)
+
+
+def _error_curves(compressed: Compressed) -> tuple[ErrorCurve, ...]:
+    return tuple(
+        ErrorCurve(
+            curve.family,
+            tuple(int(count) for count in curve.counts),
+            tuple(float(value) for value in curve.values),
+            tuple(float(bound) for bound in curve.bounds),
+            compressed.widths.counts[curve.family],
+        )
+        for curve in (found.curve for found in compressed.curves)
+    )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from mipprune.errors import InputError
 from mipprune.graph import BudgetReport, ChannelGroups, Masks
 from mipprune.pipeline._agreement import Agreement
 from mipprune.pipeline._compress_checks import check_options
@@ -14,6 +15,7 @@ from mipprune.solvers.widths import WidthSolution
 __all__ = ["CompressOptions", "Compressed", "FamilyResult"]
 
 WEIGHTINGS = ("output", "relative")
+SHRINK_TO = ("trained", "zero")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class CompressOptions:
     ----------
     damping : float
         Ridge of each layer relative to the mean diagonal of its Gram matrix.
+    shrink_to : {"trained", "zero"}
+        What the ridge pulls the refitted weights to; the errors of masks, and
+        their bounds, include it.
     weighting : {"output", "relative"}
         How errors of different families compare: by the change of the network's
         outputs that one unit of each causes (measured per family at a few widths), or
@@ -37,6 +42,11 @@ class CompressOptions:
     recalibrate : bool
         Collect the statistics of each family again once those before it are
         pruned, with the targets of the original network.
+    try_widths : bool
+        Also carry out, quickly, the widths of the other weighting, of one that
+        counts later families more, and the same share of every family; take
+        those whose outputs agree best on every fourth batch, which is kept out of
+        the statistics until then.
     refresh_norms : bool
         Re-estimate the running statistics of batch norms on the calibration
         data, kept where the outputs then agree better.
@@ -48,12 +58,14 @@ class CompressOptions:
     seed : int
     """
 
-    damping: float = 0.01
+    damping: float = 0.1
+    shrink_to: str = "trained"
     weighting: str = "output"
     most_widths: int = 32
     time_limit: float | None = 300.0
     gap: float = 1e-3
     recalibrate: bool = True
+    try_widths: bool = True
     refresh_norms: bool = True
     patches: int | None = None
     jobs: int = 1
@@ -61,6 +73,8 @@ class CompressOptions:
 
     def __post_init__(self) -> None:
         check_options(self, WEIGHTINGS)
+        if self.shrink_to not in SHRINK_TO:
+            raise InputError(f"shrink_to: expected one of {SHRINK_TO}, got '{self.shrink_to}'")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +121,9 @@ class Compressed:
         Asked against achieved.
     curves : tuple of FamilyCurve
     widths : WidthSolution
+    tried : mapping
+        Widths that were carried out ("program", "relative", "late", "uniform") -> relative
+        error of the outputs on held-out batches; the smallest was taken.
     families : tuple of FamilyResult
     agreement : Agreement
         With the original network, on the calibration batches.
@@ -123,6 +140,7 @@ class Compressed:
     budgets: BudgetReport
     curves: tuple[FamilyCurve, ...]
     widths: WidthSolution
+    tried: Mapping[str, float]
     families: tuple[FamilyResult, ...]
     agreement: Agreement
     macs: int

@@ -55,6 +55,7 @@ def measure_curves(
     families: Sequence[CalibratedFamily],
     *,
     damping: float,
+    shrink_to: str,
     multiple_of: int,
     most: int,
     time_limit: float | None,
@@ -82,7 +83,7 @@ def measure_curves(
     share = None if time_limit is None else time_limit * jobs / max(len(missing), 1)
     tasks = [
         (
-            family.problem(damping=damping),
+            family.problem(damping=damping, shrink_to=shrink_to),
             family_counts(groups, family.family, multiple_of, most),
             family.family.name,
             share,

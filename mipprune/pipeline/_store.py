@@ -14,6 +14,7 @@ from mipprune.errors import DataFileError, InputError
 from mipprune.formulation.widths import WidthCurve
 from mipprune.pipeline._compressed import FamilyResult
 from mipprune.pipeline._curves import FamilyCurve
+from mipprune.solvers.widths import WidthSolution
 
 __all__ = ["CompressStore"]
 
@@ -29,6 +30,7 @@ class CompressStore:
         compress.json      what the steps belong to
         curve_N.npz        curve and masks of the N-th family, as measured
         curves.npz         the same of all families, in units that compare
+        widths.json        the widths chosen, and what was tried
         family_N.npz       mask and weights of the N-th family, and its result
     """
 
@@ -89,6 +91,26 @@ class CompressStore:
     def save_curve(self, found: FamilyCurve) -> None:
         """Keep the curve of one family."""
         self._write(f"curve_{self.names.index(found.curve.family)}.npz", _packed(found, 0))
+
+    def widths(self) -> tuple[WidthSolution, dict[str, float]] | None:
+        """Widths that were chosen, and the errors of those tried."""
+        if self.path is None or not (self.path / "widths.json").is_file():
+            return None
+        file = self.path / "widths.json"
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            return WidthSolution(**content["solution"]), dict(content["tried"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataFileError(
+                f"{file} is damaged ({error}); delete it to redo its step"
+            ) from error
+
+    def save_widths(self, solution: WidthSolution, tried: Mapping[str, float]) -> None:
+        """Keep the widths."""
+        if self.path is not None:
+            write_json(
+                self.path / "widths.json", {"solution": asdict(solution), "tried": dict(tried)}
+            )
 
     def family(self, name: str) -> Solved | None:
         """Mask, weights and result of a finished family."""

@@ -10,6 +10,7 @@ from torch import nn
 from mipprune.calibration import CalibratedFamily, apply_weights
 from mipprune.formulation.widths import WidthCurve
 from mipprune.pipeline._curves import FamilyCurve
+from mipprune.problem import ChannelSelection
 
 __all__ = ["in_units_of_outputs", "relative_to_energy"]
 
@@ -29,8 +30,8 @@ def relative_to_energy(family: CalibratedFamily, found: FamilyCurve) -> FamilyCu
 def in_units_of_outputs(
     model: nn.Module,
     family: CalibratedFamily,
+    problem: ChannelSelection,
     found: FamilyCurve,
-    damping: float,
     output_error: Callable[[nn.Module], float],
 ) -> FamilyCurve:
     """Errors times what a unit of them changes at the network's outputs at that width.
@@ -42,7 +43,6 @@ def in_units_of_outputs(
     bounds the product; both are then made monotone again.
     """
     curve = found.curve
-    problem = family.problem(damping=damping)
     counts: list[int] = []
     logarithms: list[float] = []
     for index in _anchors(curve.counts):

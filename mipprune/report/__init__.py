@@ -2,6 +2,7 @@
 
 from mipprune.report._data import (
     Curve,
+    ErrorCurve,
     FamilyWidth,
     GapEntry,
     GateHistogram,
@@ -17,6 +18,7 @@ from mipprune.report._write import ReportFiles, write_report
 
 __all__ = [
     "Curve",
+    "ErrorCurve",
     "FamilyWidth",
     "GapEntry",
     "GateHistogram",

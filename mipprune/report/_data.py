@@ -11,6 +11,7 @@ from mipprune.errors import DataFileError, InputError
 
 __all__ = [
     "Curve",
+    "ErrorCurve",
     "FamilyWidth",
     "GapEntry",
     "GateHistogram",
@@ -154,6 +155,28 @@ class GapEntry:
 
 
 @dataclass(frozen=True)
+class ErrorCurve:
+    """Error of one family against the channels that stay.
+
+    Attributes
+    ----------
+    family : str
+    counts : tuple of int
+        Ascending; the last keeps all.
+    values, bounds : tuple of float
+        Error of the best mask known with that many channels, and a lower bound.
+    chosen : int
+        The width that was chosen.
+    """
+
+    family: str
+    counts: tuple[int, ...]
+    values: tuple[float, ...]
+    bounds: tuple[float, ...]
+    chosen: int
+
+
+@dataclass(frozen=True)
 class PruneReport:
     """Everything one run found; see :func:`mipprune.report.write_report`.
 
@@ -164,7 +187,7 @@ class PruneReport:
         What ``Stage.validation`` and ``Stage.test`` measure.
     settings : mapping of str to str
         Data set, split, model, method, rounding and the like, to be read.
-    stages, sizes, widths, curves, gaps : tuple
+    stages, sizes, widths, curves, gaps, error_curves : tuple
     gates : GateHistogram or None
         None for methods without gates.
     latency : Latency or None
@@ -186,6 +209,7 @@ class PruneReport:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     metric: str = "accuracy"
+    error_curves: tuple[ErrorCurve, ...] = ()
 
     def size(self, resource: str) -> Size | None:
         """The entry of ``resource``, None where it was not recorded."""
@@ -231,6 +255,7 @@ _LISTS: Mapping[str, type] = {
     "widths": FamilyWidth,
     "curves": Curve,
     "gaps": GapEntry,
+    "error_curves": ErrorCurve,
 }
 
 

@@ -7,45 +7,14 @@ from typing import TYPE_CHECKING
 
 from mipprune.errors import MissingExtraError
 from mipprune.report._data import Curve, GateHistogram, PruneReport
+from mipprune.report._style import INK, PALE, SERIES, STYLE, VARIABLES, WIDTH
+from mipprune.report._width_figures import error_curves_figure, gaps_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["figures"]
-
-# Colours drawn by matplotlib -> variables of the page, so that one file serves light and dark.
-INK, FAINT = "#010101", "#020202"
-SERIES = ("#030303", "#040404", "#050505", "#060606")
-PALE = "#070707"
-VARIABLES = {
-    INK: "var(--ink)",
-    FAINT: "var(--line)",
-    PALE: "var(--pale)",
-    **{colour: f"var(--series-{index})" for index, colour in enumerate(SERIES)},
-}
-WIDTH = 7.4
-STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "mipprune",
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-}
 
 
 def figures(report: PruneReport) -> list[tuple[str, str, str]]:
@@ -78,6 +47,21 @@ def figures(report: PruneReport) -> list[tuple[str, str, str]]:
         if report.widths:
             caption = "Channels of each family of tied layers, before (pale) and after (full)."
             found.append(("Widths", caption, _svg(_widths(report), "widths")))
+        if report.error_curves:
+            caption = (
+                "Error of each family against the channels that stay, in the unit in which the "
+                "widths were chosen: the best mask known (full line), a lower bound for any mask "
+                "(dashed), and the width chosen (dot). Logarithmic; families in network order."
+            )
+            found.append(
+                ("Error against width", caption, _svg(error_curves_figure(report), "errors"))
+            )
+        if len(report.gaps) > 1:
+            caption = (
+                "Lower bound as a share of the error: what is left to the right of a bar is the "
+                "most that any other choice could gain on the same statistics."
+            )
+            found.append(("Gaps", caption, _svg(gaps_figure(report), "gaps")))
     return found
 
 

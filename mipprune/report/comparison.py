@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from mipprune._support.files import write_json, write_text
 from mipprune.errors import MissingExtraError
-from mipprune.report._figures import INK, STYLE, _new_figure, _svg
+from mipprune.report._figures import _new_figure, _svg
 from mipprune.report._format import Table, duration, percent, quantity
 from mipprune.report._html import _section, _table
+from mipprune.report._style import INK, STYLE
 from mipprune.report._template import PAGE
 from mipprune.report._text import _escape, _markdown_table, _plain
 

@@ -85,3 +85,28 @@ def test_parametrized_layers_are_refused() -> None:
     nn.utils.parametrizations.weight_norm(model[2])
     with pytest.raises(InputError, match="parametrization"):
         apply_weights(model, part, [np.zeros((6, 3))])
+
+
+def test_ridge_towards_the_trained_weights() -> None:
+    """Value and weights against the damped least squares written out with the data."""
+    model, damping = network(), 0.3
+    part = family(model)
+    problem = part.problem(damping=damping, shrink_to="trained")
+    with torch.no_grad():
+        x = torch.relu(model[:1](inputs())).numpy()
+        trained = model.get_parameter("2.weight").numpy().T
+    rho = damping * (x**2).mean()
+    mask = np.array([1, 0, 1, 1, 0, 1], dtype=bool)
+    # Least squares over stacked rows: data, and sqrt(N rho) times the distance to the weights.
+    root = np.sqrt(len(x) * rho) * np.eye(6)
+    left, right = np.vstack([x, root]), np.vstack([x @ trained, root @ trained])
+    weights = np.zeros_like(trained)
+    weights[mask] = np.linalg.lstsq(left[:, mask], right, rcond=None)[0]
+    expected = 0.5 * ((left @ weights - right) ** 2).sum() / len(x)
+    assert problem.value(mask) == pytest.approx(expected, rel=1e-9)
+    np.testing.assert_allclose(problem.weights(mask)[0], weights, atol=1e-9)
+    everything = np.ones(6, dtype=bool)
+    assert problem.value(everything) == pytest.approx(0.0, abs=1e-9)
+    np.testing.assert_allclose(problem.weights(everything)[0], trained, atol=1e-9)
+    with pytest.raises(InputError, match="shrink_to"):
+        part.problem(shrink_to="one")

@@ -35,6 +35,12 @@ def test_compress_writes_a_report_and_refuses_to_write_over_it(
     assert macs.asked is not None
     assert macs.predicted == macs.counted <= macs.asked
     assert all(entry.bound <= entry.value * (1 + 1e-9) for entry in report.gaps)
+    for curve in report.error_curves:
+        assert curve.chosen in curve.counts
+        assert all(b <= v for b, v in zip(curve.bounds, curve.values, strict=True))
+    page = (out / "report.html").read_text()
+    assert "Error against width" in page
+    assert "lower bound / error" in page
     exported = tmp_path / "small.safetensors"
     assert main(["export", str(out), "--safetensors", str(exported)]) == 0
     assert exported.is_file()

@@ -73,6 +73,7 @@ def test_meets_the_budgets_and_beats_random_masks(
     assert count_macs(result.model, (data[0],)) == result.groups.macs(kept)
     assert count_parameters(result.model) == result.groups.parameters(kept)
     assert result.widths.error_bound <= result.widths.value
+    assert "program" in result.tried
     for family in result.families:
         assert family.bound <= family.value * (1 + 1e-9)
         assert family.after == int(result.masks[family.name].sum())
@@ -112,6 +113,7 @@ def test_a_killed_run_goes_on_where_it_was(
         compress(network, data, {"macs": "60%"}, options=OPTIONS, out=out)
     with pytest.raises(InputError, match="budgets"):
         compress(network, data, {"macs": "50%"}, options=OPTIONS, out=out, resume=True)
+    assert (out / "widths.json").is_file()
     kept = sorted(path.name for path in out.glob("family_*.npz"))
     times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.npz")}
     assert len(kept) == 3
@@ -128,6 +130,10 @@ def test_damaged_step_is_named(
     compress(network, data, {"macs": "60%"}, options=options, out=out)
     (out / "curves.npz").write_bytes(b"not an archive")
     with pytest.raises(DataFileError, match=r"curves\.npz is damaged"):
+        compress(network, data, {"macs": "60%"}, options=options, out=out, resume=True)
+    (out / "curves.npz").unlink()
+    (out / "widths.json").write_text("{}")
+    with pytest.raises(DataFileError, match=r"widths\.json is damaged"):
         compress(network, data, {"macs": "60%"}, options=options, out=out, resume=True)
 
 
@@ -156,7 +162,9 @@ def test_curves_have_valid_bounds(network: nn.Module, data: list[torch.Tensor]) 
     statistics = calibrate(network, data, result.groups)
     generator = np.random.default_rng(0)
     for found in result.curves[:3]:
-        problem = statistics[found.curve.family].problem(damping=OPTIONS.damping)
+        problem = statistics[found.curve.family].problem(
+            damping=OPTIONS.damping, shrink_to="trained"
+        )
         scale = found.curve.values[0] / problem.value(found.masks[0])
         for count, bound in zip(found.curve.counts, found.curve.bounds, strict=True):
             for _ in range(30):
@@ -202,7 +210,14 @@ def test_a_dead_worker_is_named_and_finished_curves_stay(
     deadly = replace(last, family=replace(last.family, name=Deadly(last.family.name)))
     finished: list[FamilyCurve] = []
     measure = partial(
-        measure_curves, groups, damping=0.01, multiple_of=1, most=3, time_limit=0.1, log=False
+        measure_curves,
+        groups,
+        damping=0.01,
+        shrink_to="trained",
+        multiple_of=1,
+        most=3,
+        time_limit=0.1,
+        log=False,
     )
     kept = measure(families[:2], jobs=1)
     stored = {curve.curve.family: curve for curve in kept}
@@ -252,7 +267,14 @@ def test_dask_measures_the_same_curves(network: nn.Module, data: list[torch.Tens
     groups = channel_groups(network, data[0][:2])
     families = list(calibrate(network, data, groups).values())[:3]
     measure = partial(
-        measure_curves, groups, families, damping=0.01, multiple_of=1, most=3, log=False
+        measure_curves,
+        groups,
+        families,
+        damping=0.01,
+        shrink_to="trained",
+        multiple_of=1,
+        most=3,
+        log=False,
     )
     alone = measure(jobs=1, time_limit=None)
     with (

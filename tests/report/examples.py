@@ -2,6 +2,7 @@
 
 from mipprune.report import (
     Curve,
+    ErrorCurve,
     FamilyWidth,
     GapEntry,
     GateHistogram,
@@ -52,7 +53,20 @@ def full_report() -> PruneReport:
             0.01,
         ),
         latency=Latency(8.12, (8.0, 8.4), 4.6, (4.5, 4.8), 0.566, (0.55, 0.58), 64, 25, 2, "cpu"),
-        gaps=(GapEntry("layer1.0.conv1", 0.5, 0.49, 0.02, True),),
+        gaps=(
+            GapEntry("layer1.0.conv1", 0.5, 0.49, 0.02, True),
+            GapEntry("widths", 0.5, 0.5, 0.0),
+        ),
+        error_curves=tuple(
+            ErrorCurve(
+                name,
+                (1, size // 2, size),
+                (0.3 / size, 0.02, 0.0),
+                (0.1 / size, 0.01, 0.0),
+                size // 2,
+            )
+            for name, size in zip(names[:5], before[:5], strict=True)
+        ),
         provenance={
             "seed": 0,
             "command": "mipprune prune --data digits --model resnet20 --macs 40%",

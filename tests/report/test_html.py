@@ -62,7 +62,7 @@ def test_page_nests_and_escapes() -> None:
     assert "digits <resnet20> at 40 % of the MACs" in text
     for figure in ("98.33 %", "39.8 %", "43.8 %", "56.6 %", "2.00 %", "One test image"):
         assert figure in text
-    assert reader.tags.count("svg") == 3
+    assert reader.tags.count("svg") == 5
 
 
 def test_page_loads_nothing() -> None:

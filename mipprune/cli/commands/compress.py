@@ -27,7 +27,13 @@ def _configure(parser: Parser) -> None:
         "--samples", type=at_least(1), default=1024, metavar="N", help="training images"
     )
     group.add_argument("--time-limit", type=seconds, default=300.0, metavar="SECONDS")
-    group.add_argument("--damping", type=float, default=0.01, help="ridge / mean diagonal")
+    group.add_argument("--damping", type=float, default=0.1, help="ridge / mean diagonal")
+    group.add_argument(
+        "--shrink-to",
+        choices=("trained", "zero"),
+        default="trained",
+        help="where the ridge pulls the refitted weights",
+    )
     group.add_argument(
         "--weighting", choices=("output", "relative"), default="output", help="of the families"
     )
@@ -75,6 +81,7 @@ def _execute(options: Namespace) -> int:
             options.out,
             options=CompressOptions(
                 damping=options.damping,
+                shrink_to=options.shrink_to,
                 weighting=options.weighting,
                 time_limit=options.time_limit,
                 jobs=options.jobs,

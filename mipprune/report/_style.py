@@ -1,0 +1,36 @@
+"""Colours and measures of the report's plots."""
+
+__all__ = ["FAINT", "INK", "PALE", "SERIES", "STYLE", "VARIABLES", "WIDTH"]
+
+# Colours drawn by matplotlib -> variables of the page, so that one file serves light and dark.
+INK, FAINT = "#010101", "#020202"
+SERIES = ("#030303", "#040404", "#050505", "#060606")
+PALE = "#070707"
+VARIABLES = {
+    INK: "var(--ink)",
+    FAINT: "var(--line)",
+    PALE: "var(--pale)",
+    **{colour: f"var(--series-{index})" for index, colour in enumerate(SERIES)},
+}
+WIDTH = 7.4
+STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mipprune",
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
