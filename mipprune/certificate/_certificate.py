@@ -1,6 +1,5 @@
 """Certificate files: npz without pickle, quoting the problem's content hash."""
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mipprune._support.checks import require_mapping, require_path
 from mipprune._support.files import atomic_path
+from mipprune.certificate._reader import UNREADABLE, read_arrays
 from mipprune.errors import CertificateError, DataFileError
 from mipprune.problem import ChannelSelection, require_problem
 
@@ -102,23 +102,22 @@ class Certificate:
         if not source.is_file():
             raise DataFileError(f"{source}: no such file; expected a certificate (.npz)")
         try:
-            with np.load(source, allow_pickle=False) as archive:
-                content = {key: archive[key] for key in archive.files}
-        except (ValueError, zipfile.BadZipFile, EOFError, OSError, AttributeError) as error:
+            content = read_arrays(source, "certificate", HEAD[:4])
+        except UNREADABLE as error:
             raise DataFileError(f"{source}: not a readable certificate ({error})") from error
-        missing = [key for key in HEAD[:4] if key not in content]
-        if missing:
-            raise DataFileError(f"{source}: keys {missing} are missing")
-        if int(content["format_version"]) != FORMAT_VERSION:
+        if content["format_version"].tolist() != FORMAT_VERSION:
             raise DataFileError(
                 f"{source}: format version {content['format_version']}, "
                 f"this release reads {FORMAT_VERSION}"
             )
-        return cls(
-            kind=str(content["kind"]),
-            problem_hash=str(content["problem_hash"]),
-            bound=float(content["bound"]),
-            arrays={key: value for key, value in content.items() if key not in HEAD},
-            mask=content["mask"].astype(bool) if "mask" in content else None,
-            value=float(content["value"]) if "value" in content else None,
-        )
+        try:
+            return cls(
+                kind=str(content["kind"]),
+                problem_hash=str(content["problem_hash"]),
+                bound=float(content["bound"]),
+                arrays={key: value for key, value in content.items() if key not in HEAD},
+                mask=content["mask"].astype(bool) if "mask" in content else None,
+                value=float(content["value"]) if "value" in content else None,
+            )
+        except (TypeError, ValueError) as error:
+            raise DataFileError(f"{source}: not a readable certificate ({error})") from error

@@ -7,15 +7,19 @@ the residual of each inverse. Alone: ``python _checker.py certificate.npz proble
 """
 
 import hashlib
-import os
 import sys
 from dataclasses import dataclass
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from mipprune.certificate._reader import UNREADABLE, read_arrays, require
+
+__all__ = ["EPS", "Arrays", "Problem", "Verdict", "require", "verify"]
+
 EPS = float(np.finfo(np.float64).eps)
+HEAD = ("kind", "bound", "problem_hash", "format_version")
+NEEDED = ("gram", "cross", "energy", "group_sizes", "variant", "prices", "n_terms")
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -38,8 +42,13 @@ def verify(certificate_path: Any, problem_path: Any) -> Verdict:
 
     proofs = {"keeping": _keeping, "binary": _binary, "removing": replay, "tree": replay}
     try:
-        cert, arrays = _read(certificate_path), _read(problem_path)
+        cert = read_arrays(certificate_path, "certificate", HEAD)
+        arrays = read_arrays(problem_path, "problem", NEEDED)
+        for key, array in cert.items():  # products of whole numbers wrap around
+            if array.dtype.kind in "fiu" and key not in ("nodes", "members", "format_version"):
+                cert[key] = array.astype(np.float64)
         kind, claimed = str(cert["kind"]), float(cert["bound"])
+        require(kind in proofs, f"unknown kind of proof '{kind}'")
         require(str(cert["format_version"]) == "1", "unknown format version")
         require(str(cert["problem_hash"]) == _hash(arrays), "made for another problem")
         problem = Problem(arrays)
@@ -50,35 +59,9 @@ def verify(certificate_path: Any, problem_path: Any) -> Verdict:
             _check_mask(problem, cert, cert["mask"].astype(bool), value)
             require(claimed <= value, "bound above the value of its own mask")
         return Verdict(True, bound, claimed, value, kind, "proved")
-    except (
-        LookupError,
-        ValueError,
-        TypeError,
-        OSError,
-        EOFError,
-        AttributeError,
-        BadZipFile,
-    ) as error:
+    except UNREADABLE as error:
         name = "" if type(error) is ValueError else f"{type(error).__name__}: "
         return Verdict(False, bound, claimed, value, kind, name + str(error))
-
-
-def require(condition: Any, reason: str) -> None:
-    if not condition:
-        raise ValueError(reason)
-
-
-def _read(path: Any) -> Arrays:
-    with open(os.fspath(path), "rb") as stream:
-        require(stream.read(2) == b"PK", f"{path} is not an npz file")
-        stream.seek(0)
-        with np.load(stream, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    for key, array in arrays.items():
-        require(array.dtype.kind in "fiubU", f"array '{key}' is not of plain numbers or text")
-        if array.dtype.kind == "f" and key not in ("budgets", "lower") and key[:5] != "big_m":
-            require(np.all(np.isfinite(array)), f"array '{key}' holds NaN or infinity")
-    return arrays
 
 
 def _hash(arrays: Arrays) -> str:

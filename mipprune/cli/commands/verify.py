@@ -1,6 +1,7 @@
 """``mipprune verify``: check a certificate without any solver."""
 
 import tempfile
+import zipfile
 from argparse import Namespace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def _execute(options: Namespace) -> int:
     for file in (options.certificate, options.problem):
         if not Path(file).is_file():
             raise DataFileError(f"there is no file {file}")
-    if options.keep is None:
+    if options.keep is None and not _is_shorthand(options.problem):
         verdict = verify(options.certificate, options.problem)
     else:
         with tempfile.TemporaryDirectory() as folder:
@@ -38,6 +39,16 @@ def _execute(options: Namespace) -> int:
         gap = 0.0 if verdict.value <= 0 else (verdict.value - verdict.claimed) / verdict.value
         print(f"its mask has at most {verdict.value:.10g}: gap {100 * max(gap, 0.0):.4g} %")
     return 0
+
+
+def _is_shorthand(file: str) -> bool:
+    """Whether a problem file leaves out what certificates quote (it then has its defaults)."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False  # the checker says what is wrong with it
+    return "gram.npy" in names and "n_terms.npy" not in names
 
 
 COMMAND = Command(
