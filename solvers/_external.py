@@ -1,10 +1,10 @@
 """What the solvers through Pyomo share: scaled problems, first masks, results."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mipprune.problem import ChannelSelection, Solution, SolutionStatus, Termination
 from mipprune.solvers._monitor import Monitor, SearchStopped
@@ -54,6 +54,22 @@ class External:
         self.nodes = 0
         self.infeasible = False
         self.statistics: dict[str, float] = {}
+
+    def run(
+        self, start: ArrayLike | None, seed: int, search: Callable[[], Termination]
+    ) -> Solution:
+        """First mask, then ``search``, and the result however that ends."""
+        termination = Termination.COMPLETE
+        try:
+            self.begin(None if start is None else self.problem.checked_mask(start), seed)
+            if not self.infeasible:
+                self.check()
+                termination = search()
+        except SearchStopped as stopped:
+            termination = stopped.termination
+        except KeyboardInterrupt:
+            termination = Termination.INTERRUPTED
+        return self.solution(termination)
 
     def begin(self, start: Bools | None, seed: int) -> None:
         """First feasible mask by a short local search, or the proof that there is none."""

@@ -19,7 +19,7 @@ from mipprune.errors import MissingExtraError, SolverError
 from mipprune.formulation import binary_quadratic_model, mask_of, split_loss_model
 from mipprune.problem import ChannelSelection, Solution, Termination
 from mipprune.solvers._external import External, normalised
-from mipprune.solvers._monitor import Callback, Monitor, SearchStopped, checked_request
+from mipprune.solvers._monitor import Callback, Monitor, checked_request
 
 __all__ = ["CONE_SOLVERS", "solve_conic"]
 
@@ -76,19 +76,13 @@ def solve_conic(
     monitor = Monitor("conic", time_limit, callback, log)
     state = External(problem, monitor, f"conic ({solver})", gap)
     state.version = f"{PACKAGES[solver]} {'.'.join(map(str, interface.version()))}"
-    termination = Termination.SOLVER
-    try:
-        checked = None if start is None else problem.checked_mask(start)
-        state.begin(checked, seed)
-        if not state.infeasible:
-            state.check()
-            termination = _run(state, interface, solver, seed)
-            state.check()
-    except SearchStopped as stopped:
-        termination = stopped.termination
-    except KeyboardInterrupt:
-        termination = Termination.INTERRUPTED
-    return state.solution(termination)
+
+    def search() -> Termination:
+        termination = _run(state, interface, solver, seed)
+        state.check()
+        return termination
+
+    return state.run(start, seed, search)
 
 
 def _interface(solver: str) -> Any:

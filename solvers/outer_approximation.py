@@ -30,7 +30,7 @@ from mipprune.formulation import (
 from mipprune.formulation._weights import cross_of
 from mipprune.problem import ChannelSelection, Solution, Termination, solve_psd
 from mipprune.solvers._external import External, normalised
-from mipprune.solvers._monitor import Callback, Monitor, SearchStopped, checked_request
+from mipprune.solvers._monitor import Callback, Monitor, checked_request
 
 __all__ = ["CUTS", "solve_by_cuts"]
 
@@ -89,18 +89,7 @@ def solve_by_cuts(
     monitor = Monitor("outer-approximation", time_limit, callback, log)
     state = External(problem, monitor, "outer-approximation", gap)
     state.version = f"highspy {version('highspy')}"
-    termination = Termination.COMPLETE
-    try:
-        checked = None if start is None else problem.checked_mask(start)
-        state.begin(checked, seed)
-        if not state.infeasible:
-            state.check()
-            termination = _run(state, cuts, seed)
-    except SearchStopped as stopped:
-        termination = stopped.termination
-    except KeyboardInterrupt:
-        termination = Termination.INTERRUPTED
-    return state.solution(termination)
+    return state.run(start, seed, lambda: _run(state, cuts, seed))
 
 
 class _Master(Protocol):
