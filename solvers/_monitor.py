@@ -106,11 +106,15 @@ class Monitor:
     def _write(self, point: LogPoint) -> None:
         self._written = point.seconds
         rate = point.nodes / point.seconds if point.seconds > 0 else 0.0
-        gap = (point.value - point.bound) / abs(point.value) if point.value else 0.0
-        sys.stderr.write(
-            f"{self.solver}  {point.seconds:.1f} s  {point.nodes} nodes  {rate:.0f}/s  "
-            f"incumbent {point.value:.6g}  bound {point.bound:.6g}  gap {100 * gap:.3g} %\n"
-        )
+        known = [f"{point.nodes} nodes  {rate:.0f}/s"]
+        if math.isfinite(point.value):
+            known.append(f"incumbent {point.value:.6g}")
+        if math.isfinite(point.bound):
+            known.append(f"bound {point.bound:.6g}")
+        if math.isfinite(point.value) and math.isfinite(point.bound):
+            gap = (point.value - point.bound) / abs(point.value) if point.value else 0.0
+            known.append(f"gap {100 * gap:.3g} %")
+        sys.stderr.write(f"{self.solver}  {point.seconds:.1f} s  {'  '.join(known)}\n")
 
 
 def checked_limits(time_limit: object, gap: object) -> None:
