@@ -74,14 +74,23 @@ def _eliminate(task: NetworkPruning, masks: Masks) -> Masks | None:
         kept = sum(int(mask.sum()) for mask in masks)
         options = [_flipped(masks, where) for where in _positions(masks, True)]
         # Limits on the outputs bind throughout; the count is only reached at the end.
-        ranked = sorted((_penalised(task, option), k) for k, option in enumerate(options))
+        ranked = sorted(
+            (_penalised(task, option), _change(task, option), k) for k, option in enumerate(options)
+        )
         if not ranked:
             break
-        value, chosen = ranked[0]
+        value, _, chosen = ranked[0]
         if kept <= limit and value >= _penalised(task, masks):
             break
         masks = options[chosen]
     return masks if task.is_feasible(masks) else None
+
+
+def _change(task: NetworkPruning, masks: Masks) -> float:
+    """Deviation of the outputs: decides between masks of the same count or share of errors."""
+    if task.objective not in ("neurons", "misclassification"):
+        return 0.0
+    return float(np.abs(task.network.forward(task.inputs, masks) - task.dense).sum())
 
 
 def _penalised(task: NetworkPruning, masks: Masks) -> float:
