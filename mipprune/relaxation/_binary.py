@@ -69,7 +69,7 @@ def relax_binary(
     deadline: float,
 ) -> BinaryResult:
     """Bound by the smallest-eigenvalue shift, or by the best diagonal found."""
-    matrix, _, _ = problem.binary_quadratic()
+    matrix, vector, _ = problem.binary_quadratic()
     p = problem.n_channels
     size = float(np.abs(matrix).max(initial=0.0)) + 1e-300
     lowest = float(np.linalg.eigvalsh(matrix)[0]) - 1e-10 * p * size
@@ -78,7 +78,8 @@ def relax_binary(
     if not optimise:
         return best
     steps = 0
-    scale = max(problem.energy / 2, 1e-300)
+    # Without targets the size of the objective comes from the prices or the weights.
+    scale = problem.energy / 2 or float(np.abs(vector).max(initial=0.0)) or 1e-300
     for weight in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
         if time.monotonic() > deadline:
             return best

@@ -65,10 +65,10 @@ def box_dual_value(term: Term, diagonal: Floats, dual: Floats) -> tuple[float, F
     point = residual + uncertain
     bound = term.big_m[term.channel_of_row][:, None]
     split = np.broadcast_to(diagonal[:, None], point.shape)
-    inside = point <= split * bound
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        inside = (split > 0) & (point <= split * bound)
         square = point**2 / (2 * split)
-        linear = bound * point - split * bound**2 / 2
+        linear = bound * point - np.where(split > 0, split * bound**2 / 2, 0.0)
     conjugate = np.where(point == 0, 0.0, np.where(inside, square, linear)).sum(1)
     conjugate[_settled(term, diagonal, residual)] = 0.0
     scores = np.zeros(term.n_channels)
@@ -354,14 +354,15 @@ def _factor(matrix: torch.Tensor) -> torch.Tensor:
     Raises
     ------
     ArithmeticError
-        The matrix is not finite, or far from positive semidefinite.
+        Not finite, or far from positive semidefinite.
     """
     if bool(torch.isfinite(matrix).all()):
         size = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None]
         for share in SHIFTS:
             shifted = matrix + torch.diag_embed((share * size).expand(matrix.shape[:-1]))
-            factor, info = torch.linalg.cholesky_ex(shifted)
-            if not bool(info.any()):
+            result = torch.linalg.cholesky_ex(shifted)
+            if not bool(result.info.any()):
+                factor: torch.Tensor = result.L
                 return factor
     raise ArithmeticError("no Cholesky factor")
 
