@@ -40,12 +40,12 @@ def test_auto_is_branch_and_bound() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: solve(problem(), "simplex"), "auto or one of"),
+        (lambda: solve(problem(), "simplex"), "expected one of auto"),
         (lambda: solve(problem(), time_limit=0), "time_limit"),
         (lambda: solve(problem(), gap=-1), "gap"),
         (lambda: solve(problem(), start=[True]), "mask"),
         (lambda: solve("layer.npz"), "ChannelSelection"),  # type: ignore[arg-type]  # on purpose
-        (lambda: features("simplex"), "auto or one of"),
+        (lambda: features("simplex"), "expected one of auto"),
     ],
 )
 def test_wrong_arguments_are_refused(call: object, message: str) -> None:
