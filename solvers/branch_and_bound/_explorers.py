@@ -70,6 +70,7 @@ class CompiledExplorer:
         shared: Floats,
         first: bool,
         node_cap: float,
+        budget: float = SLICE_BUDGET,
     ) -> Found:
         """Search below ``state`` with a budget of work; see :class:`Frontier`."""
         n = int((state == UNDECIDED).sum())
@@ -77,7 +78,7 @@ class CompiledExplorer:
         root = self.root
         out = make_output(root.n_channels, n, control, shared)
         out.figures[PRUNED] = math.inf
-        out.figures[WORK_CAP] = FIRST_BUDGET if first else SLICE_BUDGET
+        out.figures[WORK_CAP] = FIRST_BUDGET if first else budget
         out.figures[NODE_CAP] = node_cap
         root.load(state, stack)
         search(root.program, stack, scratch, out, n, bound)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from mipprune.solvers.branch_and_bound._explorers import CompiledExplorer
+from mipprune.solvers.branch_and_bound._explorers import SLICE_BUDGET, CompiledExplorer
 from mipprune.solvers.branch_and_bound._frontier import Found
 from mipprune.solvers.branch_and_bound._limits import least_removals
 from mipprune.solvers.branch_and_bound._root import Root
@@ -36,10 +36,10 @@ Bytes = NDArray[np.int8]
 LEAST_REMOVALS = 8
 """Nodes with fewer removals left go to the compiled search."""
 LEAST_KEPT = 3
-FIRST_ROUNDS, ROUNDS, STEPS = 8, 3, 15
-FIRST_LENGTH = 0.1
-BATCH = 8
-"""Nodes bounded in one call."""
+FIRST_ROUNDS, ROUNDS, STEPS, FIRST_LENGTH = 8, 2, 15, 0.1
+BATCH = 8  # nodes bounded in one call
+TRIAL_BUDGET = 3e10
+"""Work of the compiled search, one to two seconds, before the root is opened again."""
 MOST_ROWS = 1500
 """Rows of a term beyond which one factorisation outlasts the patience for a time limit."""
 MEMORY_LIMIT = 1 << 28
@@ -140,7 +140,8 @@ class StrongExplorer:
         wide = self._is_wide(state)
         trial = first or self._tried == state.tobytes()
         if trial or not wide or not math.isfinite(_cutoff(shared)):
-            found = self.inner.explore(state, bound, control, shared, first, node_cap)
+            budget = TRIAL_BUDGET if trial else SLICE_BUDGET
+            found = self.inner.explore(state, bound, control, shared, first, node_cap, budget)
             if trial and wide and found.states:
                 reached = min([*found.bounds, found.pruned, found.believed])
                 found.states, found.bounds = [state], [max(bound, reached)]
