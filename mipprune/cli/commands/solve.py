@@ -87,7 +87,7 @@ def _save_certificate(solution: "Solution", file: str, stream: TextIO) -> None:
     from mipprune.errors import NoSolutionError
 
     if not isinstance(solution.certificate, Certificate):
-        raise NoSolutionError("no mask was found, so there is nothing to certify")
+        raise NoSolutionError(f"no certificate could be made: {solution.no_certificate}")
     solution.certificate.save(file)
     print(f"{'proof':<11}{describe(solution.certificate)}: {file}", file=stream)
 
