@@ -17,11 +17,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 
 from mipprune.solvers.branch_and_bound._explorers import SLICE_BUDGET, CompiledExplorer
 from mipprune.solvers.branch_and_bound._frontier import Found
+from mipprune.solvers.branch_and_bound._incumbent import swap
 from mipprune.solvers.branch_and_bound._limits import least_removals
+from mipprune.solvers.branch_and_bound._pair_forms import (
+    conditioned,
+    nearest_psd,
+    pairwise_forms,
+    turned,
+)
 from mipprune.solvers.branch_and_bound._root import Root
 from mipprune.solvers.branch_and_bound._state import KEPT, MONOTONE, REMOVED, UNDECIDED
 from mipprune.solvers.branch_and_bound._volume import climb
@@ -38,6 +44,7 @@ LEAST_REMOVALS = 8
 LEAST_KEPT = 3
 FIRST_ROUNDS, ROUNDS, STEPS, FIRST_LENGTH = 8, 2, 15, 0.1
 BATCH = 8  # nodes bounded in one call
+EVERY = 64  # nodes between two roundings to a mask
 TRIAL_BUDGET = 3e10
 """Work of the compiled search, one to two seconds, before the root is opened again."""
 MOST_ROWS = 1500
@@ -119,6 +126,8 @@ class StrongExplorer:
         self.margin = margin
         self.inner = CompiledExplorer(root, margin)
         self._tried: bytes | None = None
+        self._fixed = np.zeros(root.n_channels, dtype=np.bool_)
+        self._count = 0
         self._points: dict[bytes, _Point] = {}
         self._bytes = 0
         self._lock = threading.Lock()
@@ -138,6 +147,8 @@ class StrongExplorer:
         Where they do not finish, only incumbent and bound stand and the node is opened again.
         """
         wide = self._is_wide(state)
+        if first:
+            self._fixed = state != UNDECIDED
         trial = first or self._tried == state.tobytes()
         if trial or not wide or not math.isfinite(_cutoff(shared)):
             budget = TRIAL_BUDGET if trial else SLICE_BUDGET
@@ -203,6 +214,11 @@ class StrongExplorer:
             least = self._removals(state)
             possible = least <= int((state == UNDECIDED).sum())
             return [(state, bound)] if possible else []
+        if self._count % EVERY == 0:
+            # A complete mask: the frontier prices it when its turn comes.
+            found.states.append(self._rounded(state, undecided, result.shares))
+            found.bounds.append(bound)
+        self._count += 1
         self._remember(state, result.point)
         shares = np.where(stays | goes, np.inf, np.abs(result.shares - 0.5))
         branch = int(np.argmin(shares))
@@ -213,6 +229,14 @@ class StrongExplorer:
             self._remember(child, result.point)
             children.append((child, max(bound, float(below[branch]))))
         return children
+
+    def _rounded(self, state: Bytes, undecided: Integers, shares: Floats) -> Bytes:
+        """The likeliest removals taken, the rest kept, and swaps among all that are free."""
+        complete = np.where(state == UNDECIDED, KEPT, state).astype(np.int8)
+        free = undecided[state[undecided] == UNDECIDED]
+        order = np.argsort(-shares[state[undecided] == UNDECIDED], kind="stable")
+        complete[free[order[: self._removals(state)]]] = REMOVED
+        return swap(self.root, complete, self._fixed)
 
     def _bounded(
         self, state: Bytes, undecided: Integers, removals: int, limit: float, control: Integers
@@ -234,8 +258,8 @@ class StrongExplorer:
         kept = (directions, psd, skew)
         for turn in range(ROUNDS if warm else FIRST_ROUNDS):
             if turn or not warm:
-                directions = _turned(directions, parts, pairs)
-            linear, quadratic = _pairwise(parts, directions, n)
+                directions = turned(directions, parts, pairs)
+            linear, quadratic = pairwise_forms(parts, directions, n)
             loss = (
                 8
                 * UNIT
@@ -326,21 +350,14 @@ def _started(
     change[here] = np.eye(n)
     change[settled == REMOVED] = 1.0 / removals
     # Single precision cost Psi its definiteness, which the bound rests on.
-    psd = _nearest_psd(change.T @ point.psd.astype(np.float64) @ change)
+    psd = nearest_psd(change.T @ point.psd.astype(np.float64) @ change)
     skew = point.skew[np.ix_(here, here)].astype(np.float64)
     pairs = point.pairs.astype(np.float64)
     for i in np.flatnonzero(~here).tolist():
-        pairs = _conditioned(pairs, i, bool(settled[i] == REMOVED))
+        pairs = conditioned(pairs, i, bool(settled[i] == REMOVED))
     pairs = pairs[np.ix_(here, here)]
     pairs *= removals / max(float(np.trace(pairs)), 1e-9)
     return psd, skew, np.minimum(pairs, 1.0), point.length
-
-
-def _nearest_psd(matrix: Floats, least: float = 0.0) -> Floats:
-    """The symmetric part with eigenvalues of at least ``least``."""
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    result = (vectors * np.maximum(values, least)) @ vectors.T
-    return np.asarray((result + result.T) / 2)
 
 
 def _restricted(point: _Point | None, undecided: Integers) -> list[Floats]:
@@ -352,48 +369,3 @@ def _restricted(point: _Point | None, undecided: Integers) -> list[Floats]:
         z.reshape(here.size, -1, z.shape[1])[here].reshape(-1, z.shape[1]).astype(np.float64)
         for z in point.directions
     ]
-
-
-def _conditioned(pairs: Floats, i: int, removed: bool) -> Floats:
-    """Pairs once x_i is known: first moments are conditional, second moments scale along."""
-    shares = np.diagonal(pairs)
-    own = np.clip(shares[i], 0.02, 0.98)
-    joint = (pairs[i] + pairs[:, i]) / 2
-    after = joint / own if removed else (shares - joint) / (1.0 - own)
-    after = np.clip(after, 0.02, 1.0)
-    scale = after / np.maximum(shares, 0.02)
-    result = pairs * np.outer(scale, scale)
-    np.fill_diagonal(result, after)
-    return np.asarray(np.minimum(result, np.minimum(after[:, None], after)))
-
-
-def _pairwise(
-    parts: list[tuple[Floats, Floats]], directions: list[Floats], n: int
-) -> tuple[Floats, Floats]:
-    """b (n,) and Q (n, n) of directions."""
-    linear, quadratic = np.zeros(n), np.zeros((n, n))
-    for (inverse, own), z in zip(parts, directions, strict=True):
-        size = len(inverse) // n
-        linear += (own * z).sum(1).reshape(n, size).sum(1)
-        quadratic += (inverse * (z @ z.T)).reshape(n, size, n, size).sum((1, 3))
-    return linear, (quadratic + quadratic.T) / 2
-
-
-def _turned(
-    directions: list[Floats], parts: list[tuple[Floats, Floats]], pairs: Floats
-) -> list[Floats]:
-    """Z moved towards ``(X o P)^-1 (x o B)`` at the psd part of the pairs X."""
-    positive = _nearest_psd(pairs, 1e-6)
-    shares = np.diagonal(positive)
-    result = []
-    for t, (inverse, own) in enumerate(parts):
-        size = len(inverse) // len(pairs)
-        matrix = np.repeat(np.repeat(positive, size, 0), size, 1) * inverse
-        matrix[np.diag_indices(len(matrix))] *= 1.0 + 1e-9
-        goal = cho_solve(
-            cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False),
-            np.repeat(shares, size)[:, None] * own,
-            check_finite=False,
-        )
-        result.append(0.5 * (directions[t] + goal) if directions else goal)
-    return result
