@@ -57,13 +57,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0, help="limit per relaxation")
     parser.add_argument("--proof-seconds", type=float, default=20.0, help="limit per proof")
+    parser.add_argument("--damping", type=float, help="only this one in the table")
     parser.add_argument("--tiny", action="store_true", help="smallest sizes, for a test")
     options = parser.parse_intermixed_args()
+    rows: list[Row] = []
     if options.what == "table":
-        print(table(json.loads(options.out.read_text())["rows"]))
+        rows = json.loads(options.out.read_text())["rows"]
+        print(table([r for r in rows if options.damping in (None, r["damping"])]))
         return
     torch.set_num_threads(options.threads)
-    rows: list[Row] = []
     if options.what == "ladder" and options.out.exists():
         rows = json.loads(options.out.read_text())["rows"]
     runner = {"ladder": ladder, "speed": speed, "scale": scale}[options.what]

@@ -153,11 +153,12 @@ def ascend(
     device: torch.device,
     max_iterations: int = 4000,
     ambition: float = 0.3,
+    blend: float = BLEND,
 ) -> HadamardResult:
     """Improve ``start`` for 2 <= removals <= n - 1 until the level is below ``tolerance``.
 
     ``ambition`` is the first level, relative to the removal part of the bound: small where
-    the start is good already.
+    the start is good already. ``blend`` is the share of the way that Z moves at a time.
     """
     terms = _Terms(root, start, device)
     rows: _Rows | _BlockRows = _Rows(removals)
@@ -177,7 +178,7 @@ def ascend(
             stalled = 0 if value > best + 0.02 * level else stalled
             best, best_state = value, state
         symmetric = 0.5 * (pairs + pairs.mT)
-        mean = symmetric if iterations == 0 else torch.lerp(mean, symmetric, MEMORY)
+        mean = torch.lerp(mean, symmetric, max(MEMORY, 1 / (iterations + 1)))
         if stalled > PATIENCE:
             level, stalled, state = SHRINK * level, 0, best_state
             finished = level <= tolerance * abs(best + root.constant(start.multipliers))
@@ -187,7 +188,7 @@ def ascend(
         iterations += 1
         state = _stepped(state, pairs, best + level - value)
         if iterations % EVERY == 0:
-            state = _turned(state, terms, mean)
+            state = _turned(state, terms, mean, blend)
     member = _member(best_state, start)
     at = int(np.searchsorted(root.counts, removals))
     removed = np.asarray(mean.diagonal().cpu().numpy().copy())
@@ -206,13 +207,13 @@ def _stepped(state: _State, pairs: torch.Tensor, rise: float) -> _State:
     return _State(state.directions, projected, state.skew + length * skew, state.data)
 
 
-def _turned(state: _State, terms: _Terms, mean: torch.Tensor) -> _State:
+def _turned(state: _State, terms: _Terms, mean: torch.Tensor, blend: float) -> _State:
     """Z moved towards the best response to the mean of X."""
     target = terms.best_directions(mean)
     if target is None:
         return state
     directions = [
-        torch.lerp(z, goal, BLEND) for z, goal in zip(state.directions, target, strict=True)
+        torch.lerp(z, goal, blend) for z, goal in zip(state.directions, target, strict=True)
     ]
     return _State(directions, state.psd, state.skew, terms.pairwise(directions))
 

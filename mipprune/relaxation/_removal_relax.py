@@ -22,8 +22,10 @@ REMOVAL_KINDS = ("gl", "rlt", "sdp", "blocks")
 
 SCALES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 MAX_MEMBERS = 24
-WARM_AMBITION = 0.1
+WARM_AMBITION = 0.05
 """First level of the ascent over patterns, which starts at the pairs' solution."""
+WARM_BLEND = 0.1
+"""Small moves of Z there: Psi and S are tuned to the old one, and a large move loses them."""
 NEWTON_UP_TO = 40
 """Undecided channels up to which the pair relaxation is also solved by Newton steps."""
 
@@ -201,6 +203,7 @@ def _improve_blocks(
         deadline=request.deadline,
         device=request.device,
         ambition=WARM_AMBITION,
+        blend=WARM_BLEND,
     )
 
 

@@ -137,9 +137,13 @@ class Root:
         n = self.size if patterns is None else len(patterns.items)
         linear, quadratic = np.zeros(n), np.zeros((n, n))
         for term, z in zip(self.terms_of(patterns), directions, strict=True):
-            member = (np.arange(n)[:, None] == term.channel) * 1.0
-            linear += member @ (term.coefficients * z).sum(1)
-            quadratic += member @ (term.inverse * (z @ z.T)) @ member.T
+            if not term.channel.size:
+                continue
+            # Rows come sorted by channel: sums of runs, where a product with 0/1 would cost d^2 n.
+            present, starts = np.unique(term.channel, return_index=True)
+            linear[present] += np.add.reduceat((term.coefficients * z).sum(1), starts)
+            product = np.add.reduceat(term.inverse * (z @ z.T), starts, axis=0)
+            quadratic[np.ix_(present, present)] += np.add.reduceat(product, starts, axis=1)
         return linear, (quadratic + quadratic.T) / 2
 
     def terms_of(self, patterns: Patterns | None) -> tuple[RootTerm, ...]:

@@ -93,7 +93,8 @@ def test_tampered_certificates_are_refused(key: str, tmp_path: Path) -> None:
         bound = 1.01 * bound
     else:
         name = f"{key}_{position}" + ("_0" if key == "direction" else "")
-        arrays[name] = 1.5 * arrays[name] + (key == "skew") * np.tri(*arrays[name].shape)
+        changed = 1.5 * np.asarray(arrays[name], dtype=np.float64)
+        arrays[name] = changed + (key == "skew") * np.tri(*changed.shape)
     forged = Certificate("removing", problem.content_hash, bound, arrays)
     verdict = verify(forged.save(tmp_path / "forged.npz"), tmp_path / "problem.npz")
     assert not verdict.valid
