@@ -224,9 +224,21 @@ def test_memory_limit_costs_quality_only(monkeypatch: pytest.MonkeyPatch) -> Non
     assert values[0] == pytest.approx(values[1], rel=1e-12)
 
 
-def test_a_wide_problem_is_bounded_beyond_the_compiled_search() -> None:
+def test_a_wide_problem_is_bounded_beyond_single_directions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_strong, "TRIAL_BUDGET", 1e6)
+    bounded: list[float] = []
+    usual = StrongExplorer._bounded
+
+    def counted(self: StrongExplorer, *arguments: Any) -> Any:
+        node = usual(self, *arguments)
+        bounded.append(node.bound)
+        return node
+
+    monkeypatch.setattr(StrongExplorer, "_bounded", counted)
     problem = layer(1, 40, size=3, keep=20)
-    solution = branch_and_bound(problem, node_limit=700, threads=1)
-    relaxed = relax(problem, "gl")
-    assert relaxed.bound < solution.bound <= solution.value
+    solution = branch_and_bound(problem, node_limit=600, threads=1)
     assert solution.termination is Termination.NODE_LIMIT
+    assert len(bounded) > 1
+    assert relax(problem, "gl").bound < bounded[0] <= solution.bound <= solution.value
