@@ -1,6 +1,7 @@
 """Training: one loop and the methods that plug into it."""
 
 from mipprune.training.bar import BAR, BARState
+from mipprune.training.bar_mixed import MixedBAR
 from mipprune.training.baselines import Dense, L1Norm
 from mipprune.training.bounds import measure_big_m
 from mipprune.training.checkpoint import ResumeWarning
@@ -41,6 +42,7 @@ __all__ = [
     "L1Uniform",
     "Level",
     "Method",
+    "MixedBAR",
     "ParameterGroup",
     "RandomChoice",
     "Recipe",

@@ -34,7 +34,13 @@ from mipprune.training._gate_motion import AdamStep, GradientTap
 from mipprune.training._soft_costs import SoftCost, volume_terms
 from mipprune.training.choosing import choose_by_score, masks_above
 from mipprune.training.distillation import Teacher, distillation_loss
-from mipprune.training.gates import HardConcreteGates, attach_gates, bake_gates, gated_classes
+from mipprune.training.gates import (
+    ChannelGates,
+    HardConcreteGates,
+    attach_gates,
+    bake_gates,
+    gated_classes,
+)
 from mipprune.training.method import Method, ParameterGroup
 
 __all__ = ["BAR", "BARState"]
@@ -174,12 +180,12 @@ class BAR(Method):
         teacher = None
         if self.distil:
             teacher = Teacher(self._reference or model, forward=self._forward)
-        volume = _volume(model, groups)
+        groups, volume, gated = self._masked(model, groups)
         resources = [volume_resource(volume, groups, self.volume)] if self.volume else []
         if self.budget is not None and self.budget.given():
             resources += self.budget.resolve(groups)
         gates = HardConcreteGates(groups.n_classes, initial=self.initial, seed=self.seed)
-        attach_gates(model, groups, gates)
+        self._attach(model, groups, gates)
         scale = sum(term.value(np.ones(groups.n_classes, dtype=bool)) for term in volume)
         budgets = tuple(
             MaskBudget(
@@ -194,13 +200,23 @@ class BAR(Method):
             model=model,
             groups=groups,
             gates=gates,
-            gated=gated_classes(groups),
+            gated=gated,
             budgets=budgets,
             teacher=teacher,
             tap=GradientTap(gates.log_alpha),
             adam=AdamStep(groups.n_classes, _BETAS),
         )
         return model
+
+    def _masked(
+        self, model: nn.Module, groups: ChannelGroups
+    ) -> tuple[ChannelGroups, tuple[CostTerm, ...], NDArray[np.bool_]]:
+        """What has masks: classes with costs, activation volume, and which can be masked."""
+        return groups, _volume(model, groups), gated_classes(groups)
+
+    def _attach(self, model: nn.Module, groups: ChannelGroups, gates: ChannelGates) -> None:
+        """Put the masks into the network."""
+        attach_gates(model, groups, gates)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         bound = self._bound

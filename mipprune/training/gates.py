@@ -27,8 +27,10 @@ __all__ = [
     "ChannelGates",
     "ClampedGates",
     "HardConcreteGates",
+    "add_gates",
     "attach_gates",
     "bake_gates",
+    "drop_gates",
     "gated_classes",
 ]
 
@@ -230,13 +232,27 @@ def attach_gates(model: nn.Module, groups: ChannelGroups, gates: ChannelGates) -
         module = model.get_submodule(owner)
         gated = _GatedWeight(gates, axis, names[axis.tensor].ndim, tuple(module._parameters))
         parametrize.register_parametrization(module, tensor, gated, unsafe=True)
-    first = next(iter(names.values()))
-    model.add_module(GATES_NAME, gates.to(first.device))
-    gates.train(model.training)
+    add_gates(model, gates)
+    device = next(iter(names.values())).device
     for module in model.modules():
         if isinstance(module, _GatedWeight):
-            module.to(first.device)
+            module.to(device)
+
+
+def add_gates(model: nn.Module, gates: ChannelGates) -> None:
+    """Make ``gates`` part of ``model`` as ``channel_gates``, with new noise before each pass."""
+    device = next(model.parameters()).device
+    model.add_module(GATES_NAME, gates.to(device))
+    gates.train(model.training)
     model.register_forward_pre_hook(_Resample(gates))
+
+
+def drop_gates(model: nn.Module) -> None:
+    """Undo :func:`add_gates`, in place."""
+    for key, hook in list(model._forward_pre_hooks.items()):
+        if isinstance(hook, _Resample):
+            del model._forward_pre_hooks[key]
+    delattr(model, GATES_NAME)
 
 
 def _ungate(module: nn.Module, tensor: str) -> None:
@@ -288,9 +304,6 @@ def bake_gates(model: nn.Module, groups: ChannelGroups, masks: Masks | None = No
         module = model.get_submodule(owner)
         if axis.role == "consume" and parametrize.is_parametrized(module, tensor):
             _ungate(module, tensor)
-    for key, hook in list(model._forward_pre_hooks.items()):
-        if isinstance(hook, _Resample):
-            del model._forward_pre_hooks[key]
-    delattr(model, GATES_NAME)
+    drop_gates(model)
     model.train(mode)
     return model

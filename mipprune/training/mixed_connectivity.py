@@ -25,7 +25,14 @@ from torch import Tensor, nn
 
 from mipprune.errors import InputError
 
-__all__ = ["MixedConnectivityBlock", "MixedMasks", "mask_mixed", "realise_mixed", "residual_blocks"]
+__all__ = [
+    "MixedConnectivityBlock",
+    "MixedMasks",
+    "branch_layers",
+    "mask_mixed",
+    "realise_mixed",
+    "residual_blocks",
+]
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -91,7 +98,7 @@ def mask_mixed(model: nn.Module, masks: MixedMasks) -> nn.Module:
     blocks = residual_blocks(masked)
     for index, (_, block) in enumerate(blocks):
         block.register_forward_pre_hook(_scale_input(masks.entering[index]))
-        layers = _branch(block)
+        layers = branch_layers(block)
         kept = (*masks.inner[index], masks.branch[index])
         for (_, norm), mask in zip(layers, kept, strict=True):
             norm.register_forward_hook(_scale_output(mask))
@@ -152,8 +159,11 @@ class MixedConnectivityBlock(nn.Module):
     stream : int64 array
         Original numbers of the features that leave: those passed on or added to,
         then the new ones.
+    scale : Tensor, (len(entering),)
+        What the entering features are multiplied by: 1, or a mask's value.
     """
 
+    scale: Tensor
     passed: Tensor
     added_at: Tensor
     added_from: Tensor
@@ -181,6 +191,8 @@ class MixedConnectivityBlock(nn.Module):
                 _conv(block.get_submodule("shortcut.0"), entering, carried),
                 _norm(block.get_submodule("shortcut.1"), carried),
             )
+        like = block.get_submodule("conv1").get_parameter("weight")
+        self.register_buffer("scale", like.new_ones(len(entering)))
         kept = np.flatnonzero(wanted[entering]) if plain else np.empty(0, dtype=np.int64)
         at = np.array([place[int(f)] for f in produced[common]], dtype=np.int64)
         for name, values in {
@@ -194,6 +206,7 @@ class MixedConnectivityBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, entering, h, w) -> (n, len(stream), h', w')."""
         parts = []
+        x = x * self.scale.view(1, -1, 1, 1)
         branch = None if self.branch is None else self.branch(x)
         carried = x[:, self.passed] if self.projection is None else self.projection(x)
         if carried.shape[1]:
@@ -219,13 +232,13 @@ def _small_branch(
         )
     layers: list[nn.Module] = []
     reads = entering
-    for (conv, norm), rows in zip(_branch(block), [*kept, produced], strict=True):
+    for (conv, norm), rows in zip(branch_layers(block), [*kept, produced], strict=True):
         layers += [_conv(conv, reads, rows), _norm(norm, rows), nn.ReLU()]
         reads = rows
     return nn.Sequential(*layers[:-1])
 
 
-def _branch(block: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+def branch_layers(block: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
     """(convolution, norm) pairs of a block's branch, in order."""
     count = sum(1 for name, _ in block.named_children() if name.startswith("conv"))
     return [
@@ -303,7 +316,7 @@ def _check(model: nn.Module, masks: MixedMasks) -> None:
             masks.entering[index], *masks.inner[index], masks.branch[index],
             masks.entering[index + 1],
         )  # fmt: skip
-        sizes = [conv.get_parameter("weight").shape for conv, _ in _branch(block)]
+        sizes = [conv.get_parameter("weight").shape for conv, _ in branch_layers(block)]
         expected = [sizes[0][1], *(size[0] for size in sizes), sizes[-1][0]]
         shapes = [mask.shape for mask in found]
         if shapes != [(w,) for w in expected] or any(m.dtype != np.bool_ for m in found):

@@ -1,5 +1,6 @@
 """What the papers promise, on the digits: two heaps for RNI, no loss at the cut for SWD."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 from mipprune.graph import channel_groups, count_parameters, remove
 from mipprune.graph.budgets import Budgets
 from mipprune.models import Dataset, build_model, load_data
-from mipprune.training import Method, TrainConfig, build_method, evaluate, train
+from mipprune.training import SWD, Method, TrainConfig, build_method, evaluate, train
+from mipprune.training._swd_selection import WeightSelector
+from tests.training.digits import DigitsNet, DigitsReference
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
@@ -87,3 +90,25 @@ def test_at_few_parameters_swd_holds_where_slimming_collapses() -> None:
     masks = slimming.choose(Budgets(params="5%"))
     collapsed = accuracy(remove(network, groups, masks), data)
     assert kept > 0.6 > 0.3 > collapsed
+
+
+def test_at_a_fortieth_of_the_weights_swd_holds_where_one_shot_magnitude_is_at_chance(
+    digits_reference: DigitsReference,
+) -> None:
+    """2.5 % of all weights, none fine-tuned. Short training: mu is ten times the default."""
+    reference, keep = digits_reference, 0.025
+    cut = copy.deepcopy(reference.network)
+    selector = WeightSelector(cut, reference.groups, keep)
+    selector.select()
+    with torch.no_grad():
+        for parameter, gone in selector.pairs():
+            parameter.masked_fill_(gone, 0.0)
+    assert reference.accuracy(cut) < 0.3
+    swd = SWD(total_steps=reference.steps(24), structure="weights", keep=keep, mu=5e-3)
+    network = swd.prepare(DigitsNet(seed=1), reference.groups)
+    train(network, reference.data, reference.config(24), method=swd, progress=False)
+    before = reference.accuracy(network)
+    done = swd.finish(network, swd.choose())
+    weights = torch.cat([p.detach().reshape(-1) for n, p in done.named_parameters() if p.ndim > 1])
+    assert float((weights != 0).float().mean()) == pytest.approx(keep, abs=1e-3)
+    assert reference.accuracy(done) > before - 0.05 > 0.8
