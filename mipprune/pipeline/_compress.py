@@ -130,14 +130,16 @@ def compress(
     store = CompressStore.open(out, resume, fingerprint(model, groups, budget, settings))
     part, aside = held_out(data)
     work = _Work(model, data, part, aside, groups, settings, forward, log, store)
-    calibration = work.calibrate(model, part)
+    # All batches first, so that an error names the batch by its place in what was given.
+    whole = work.calibrate(model, data)
+    calibration = whole if part is data else work.calibrate(model, part)
     if not calibration.families:
         reasons = "; ".join(sorted(set(calibration.skipped.values())))
         raise InputError(f"no family can be calibrated: {reasons}")
     plain = work.plain_curves(calibration, budget.multiple_of)
     curves = work.curves(calibration, plain)
     widths, tried = work.widths(calibration, plain, curves, resources)
-    current, masks, families = work.choose_masks(curves, widths, began)
+    current, masks, families = work.choose_masks(whole, curves, widths, began)
     smaller = remove(current, groups, masks)
     agreement = work.finish(smaller)
     return Compressed(
@@ -290,6 +292,7 @@ class _Work:
 
     def choose_masks(
         self,
+        calibration: Calibration,
         curves: list[FamilyCurve],
         widths: WidthSolution,
         began: float,
@@ -299,7 +302,6 @@ class _Work:
         masks: dict[str, NDArray[np.bool_]] = {}
         results: list[FamilyResult] = []
         names = list(widths.counts)
-        calibration = self.calibrate(self.model, self.batches)
         by_name = {curve.curve.family: curve for curve in curves}
         with Progress("masks", len(names), unit="families", enabled=self.log) as progress:
             for index, name in enumerate(names):
