@@ -4,7 +4,7 @@ Both derive from (seed, epoch, index of the sample) only: the batches of epoch
 7 are the same whether epochs 0 to 6 ran before in this process or not.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -43,8 +43,8 @@ class DataSource(Protocol):
     def test(self) -> Iterable[Any]: ...
 
 
-def check_data(data: Any, where: str) -> "Dataset | DataSource":
-    """``data`` if it is a :class:`Dataset` or follows :class:`DataSource`.
+def check_data(data: Any, where: str, splits: Sequence[str] = SPLITS) -> "Dataset | DataSource":
+    """``data`` if it is a :class:`Dataset` or follows :class:`DataSource` in ``splits``.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def check_data(data: Any, where: str) -> "Dataset | DataSource":
     """
     if isinstance(data, Dataset):
         return data
-    for name in SPLITS:
+    for name in splits:
         part = getattr(data, name, None)
         if part is None or not isinstance(part, Iterable):
             raise InputError(
@@ -115,7 +115,8 @@ def batches(
     for name, number in {"batch_size": batch_size, "epoch": epoch, "start": start}.items():
         require_integer(name, number)
     seed = require_integer("seed", seed)
-    check_data(data, "data")
+    # Only the split asked for: training must not touch the test split.
+    check_data(data, "data", (split,))
     if batch_size < 1 or epoch < 0 or start < 0:
         raise InputError(
             "batch_size must be at least 1, epoch and start not negative, "
