@@ -5,31 +5,50 @@ own process, so that no method warms another's caches. A run that does not close
 the gap counts as its time limit, a lower limit, marked ``>=``.
 
     python benchmarks/solvers.py --layers FOLDER --time-limit 10 --out result.json
+    python benchmarks/solvers.py --draw profile.svg --results result.json ...
+
+The second command draws performance profiles (Dolan, More 2002), one panel per result
+file, since their clocks and limits differ: the share of the instances that a method
+closed within a factor of the fastest method's time on the same instance, of those that
+it ran (their number is in the legend).
 """
 
 import argparse
+import json
 import math
 import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import numpy as np  # noqa: E402  # the thread counts above must be set first
 
-from mipprune._support.files import write_json  # noqa: E402
+from mipprune._support.files import atomic_path, write_json  # noqa: E402
 from mipprune._support.provenance import provenance  # noqa: E402
 from mipprune.problem import ChannelSelection  # noqa: E402
 from mipprune.solvers import methods_for, solve  # noqa: E402
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, object]
 
 METHODS = ("branch-and-bound", "enumerate", "outer-approximation", "conic")
 KEEPS = {16: (8,), 32: (24,)}
 MAX_ENUMERATED = 16
+FLOOR = 1e-4  # seconds; below it a clock says nothing
+COLOURS = {
+    "branch-and-bound": "#4477aa",
+    "enumerate": "#ccbb44",
+    "outer-approximation": "#ee6677",
+    "conic": "#228833",
+    "l0bnb": "#aa3377",
+}
 
 
 def autoregressive(p: int, correlation: float, ridge: float, seed: int = 0) -> ChannelSelection:
@@ -152,6 +171,70 @@ def summary(rows: list[Row]) -> list[Row]:
     return result
 
 
+def profile(rows: list[Row]) -> dict[str, list[float]]:
+    """Per method the ratios to the fastest time, sorted; inf where it did not close.
+
+    Instances that a method did not run are left out of its list.
+    """
+    times: dict[str, dict[str, float]] = {}
+    for row in rows:
+        seconds = max(float(str(row["seconds"])), FLOOR) if row["closed"] else math.inf
+        times.setdefault(str(row["instance"]), {})[str(row["method"])] = seconds
+    methods = list(dict.fromkeys(str(row["method"]) for row in rows))
+    ratios: dict[str, list[float]] = {method: [] for method in methods}
+    for by_method in times.values():
+        best = min(by_method.values())
+        for method, taken in by_method.items():
+            ratios[method].append(taken / best if math.isfinite(taken) else math.inf)
+    return {method: sorted(values) for method, values in ratios.items()}
+
+
+def draw(files: list[Path]) -> "Figure":
+    """One performance profile per result file."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.6 * len(files), 3.0), layout="constrained")
+    panels = figure.subplots(1, len(files), squeeze=False, sharey=True).ravel().tolist()
+    for path, axis in zip(files, panels, strict=True):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        ratios = profile(content["runs"])
+        ends = [r for values in ratios.values() for r in values if math.isfinite(r)]
+        end = 1.5 * max(ends, default=1.0)
+        for method, values in ratios.items():
+            steps = [(r, (i + 1) / len(values)) for i, r in enumerate(values) if math.isfinite(r)]
+            steps = [(1.0, sum(r <= 1.0 for r in values) / len(values)), *steps]
+            steps.append((end, steps[-1][1]))
+            x, y = zip(*steps, strict=True)
+            axis.step(
+                x,
+                [100 * share for share in y],
+                where="post",
+                label=f"{method} ({len(values)})",
+                color=COLOURS[method],
+            )
+        axis.set_xscale("log")
+        axis.set_xlim(1.0, end)
+        axis.set_ylim(-2, 104)
+        limit = f"limit {content['time_limit']:g} s, {max(map(len, ratios.values()))} instances"
+        axis.set_title(f"{path.stem}: {limit}", fontsize=8)
+        axis.set_xlabel("time / fastest time", fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.legend(frameon=False, fontsize=7)
+    panels[0].set_ylabel("instances closed, %", fontsize=8)
+    return figure
+
+
+def save_figure(files: list[Path], target: Path) -> None:
+    """Draw and write, byte for byte the same each time."""
+    import matplotlib
+
+    with (
+        matplotlib.rc_context({"svg.hashsalt": "mipprune", "svg.fonttype": "none"}),
+        atomic_path(target) as temporary,
+    ):
+        draw(files).savefig(temporary, format="svg", metadata={"Date": None})
+
+
 def main() -> None:
     """Parse arguments, run, print the summary and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -160,7 +243,14 @@ def main() -> None:
     parser.add_argument("--time-limit", type=float, default=10.0)
     parser.add_argument("--gap", type=float, default=1e-4)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--draw", type=Path, help="SVG file: draw --results, run nothing")
+    parser.add_argument("--results", type=Path, nargs="+", default=[])
     options = parser.parse_args()
+    if options.draw is not None:
+        if not options.results:
+            parser.error("--draw: name the result files with --results")
+        save_figure(options.results, options.draw)
+        return
     rows = run(options.layers, tuple(options.sizes), options.time_limit, options.gap)
     table = summary(rows)
     for line in table:

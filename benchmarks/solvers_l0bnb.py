@@ -16,6 +16,8 @@ L0BnB is not a dependency; it wants numpy 1 and lives in an environment of its o
     python -m venv peer && peer/bin/pip install l0bnb "numpy<2"
     python benchmarks/solvers_l0bnb.py --peer peer/bin/python \
         --out benchmarks/results/solvers_l0bnb.json
+
+Every row is written at once; instances that the result file already holds are not run again.
 """
 
 import argparse
@@ -191,12 +193,13 @@ def work(method: str, folder: Path, names: list[str], limit: float, gap: float) 
 
 
 def measure(
-    peer: str, names: list[str], folder: Path, options: argparse.Namespace
+    options: argparse.Namespace, names: list[str], folder: Path, done: set[tuple[str, str]]
 ) -> Iterator[Row]:
-    """All methods on all instances, a process each."""
+    """All methods on all instances but those done, a process each."""
     for method in METHODS:
-        command = [peer if method == PEER else sys.executable, __file__]
-        command += ["--worker", method, "--cases", str(folder), "--names", *names]
+        left = [name for name in names if (name, method) not in done]
+        command = [options.peer if method == PEER else sys.executable, __file__]
+        command += ["--worker", method, "--cases", str(folder), "--names", *left]
         command += ["--time-limit", str(options.time_limit), "--gap", str(options.gap)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             for line in child.stdout or ():
@@ -241,6 +244,18 @@ def summary(rows: list[Row]) -> list[Row]:
     return table
 
 
+def save(rows: list[Row], options: argparse.Namespace) -> None:
+    """Write what is measured so far."""
+    if options.out is None:
+        return
+    record = import_module("mipprune._support.provenance").provenance()
+    record["command"] = "python benchmarks/solvers_l0bnb.py --peer peer/bin/python"
+    record["load_average"] = list(os.getloadavg())
+    content = {"provenance": record, "time_limit": options.time_limit, "gap": options.gap}
+    content |= {"clock": "processor seconds", "summary": summary(rows), "runs": rows}
+    import_module("mipprune._support.files").write_json(options.out, content)
+
+
 def main() -> None:
     """Parse arguments, run, print the summary and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -261,9 +276,14 @@ def main() -> None:
         parser.error(
             "--peer: give the python of an environment with l0bnb (see the head of this file)"
         )
+    stored = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
+    rows: list[Row] = stored.get("runs", [])
     with tempfile.TemporaryDirectory() as folder:
         names = prepare(Path(folder), options.sizes, options.seeds)
-        rows = list(measure(options.peer, names, Path(folder), options))
+        done = {(row["instance"], row["method"]) for row in rows}
+        for row in measure(options, names, Path(folder), done):
+            rows.append(row)
+            save(rows, options)
     table = summary(rows)
     for line in table:
         mark = ">= " if line["lower_limit"] else ""
@@ -272,13 +292,6 @@ def main() -> None:
             f"{mark}{line['geometric_mean_seconds']:.3g} s  {mark}{line['times_ours']:.3g} x ours  "
             f"same mask {line['same_mask']}"
         )
-    if options.out is not None:
-        record = import_module("mipprune._support.provenance").provenance()
-        record["command"] = "python benchmarks/solvers_l0bnb.py --peer peer/bin/python"
-        record["load_average"] = list(os.getloadavg())
-        content = {"provenance": record, "time_limit": options.time_limit, "gap": options.gap}
-        content |= {"clock": "processor seconds", "summary": table, "runs": rows}
-        import_module("mipprune._support.files").write_json(options.out, content)
 
 
 if __name__ == "__main__":
