@@ -44,3 +44,17 @@ def test_a_time_out_makes_the_mean_a_lower_limit(benchmark: ModuleType) -> None:
     table = benchmark.summary(rows)
     assert [line["lower_limit"] for line in table] == [False, True]
     assert table[1]["times_ours"] == pytest.approx(100.0)
+
+
+def test_profile_counts_time_outs_and_leaves_out_what_did_not_run(benchmark: ModuleType) -> None:
+    rows = [
+        {"instance": "a", "method": "branch-and-bound", "seconds": 0.1, "closed": True},
+        {"instance": "a", "method": "conic", "seconds": 0.4, "closed": True},
+        {"instance": "b", "method": "branch-and-bound", "seconds": 10.0, "closed": False},
+        {"instance": "b", "method": "conic", "seconds": 2.0, "closed": True},
+        {"instance": "b", "method": "enumerate", "seconds": 3.0, "closed": True},
+    ]
+    ratios = benchmark.profile(rows)
+    assert ratios["branch-and-bound"] == [1.0, float("inf")]
+    assert ratios["conic"] == pytest.approx([1.0, 4.0])
+    assert ratios["enumerate"] == [1.5]
