@@ -284,7 +284,7 @@ def test_dask_measures_the_same_curves(network: nn.Module, data: list[torch.Tens
     alone = measure(jobs=1, time_limit=None)
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster),
         joblib.parallel_config("dask"),
