@@ -1,6 +1,6 @@
 """The plots of ``docs/compress.md``: curves, widths and gaps of one compression of a digit network.
 
-    python benchmarks/compress_figures.py --out docs/images
+    python benchmarks/compress_figures.py --out docs/figures
 
 Trains a ResNet-20 of width 8 on the bundled digits for 15 epochs, compresses it to 40 % of its
 MACs without training, and writes the plots of the run's report as files of their own.

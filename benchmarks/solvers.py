@@ -28,10 +28,10 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
 
 import numpy as np  # noqa: E402  # the thread counts above must be set first
 
-from mipprune._support.files import atomic_path, write_json  # noqa: E402
-from mipprune._support.provenance import provenance  # noqa: E402
-from mipprune.problem import ChannelSelection  # noqa: E402
-from mipprune.solvers import methods_for, solve  # noqa: E402
+from mipprune._support.files import atomic_path, write_json  # noqa: E402  # as above
+from mipprune._support.provenance import provenance  # noqa: E402  # as above
+from mipprune.problem import ChannelSelection  # noqa: E402  # as above
+from mipprune.solvers import methods_for, solve  # noqa: E402  # as above
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

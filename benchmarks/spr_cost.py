@@ -144,7 +144,7 @@ def main() -> None:
     cuda = options.device.startswith("cuda")
     model = build_model(options.model, num_classes=options.classes, image_size=options.image_size)
     groups = channel_groups(model, (torch.zeros(1, 3, options.image_size, options.image_size),))
-    model.to(options.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(options.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stub lacks it
     generator = torch.Generator().manual_seed(0)
     size = (options.batch, 3, options.image_size, options.image_size)
     batch = torch.randn(size, generator=generator).to(options.device)

@@ -5,9 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mipprune.errors import MissingExtraError
 from mipprune.report._data import Curve, GateHistogram, PruneReport
-from mipprune.report._style import INK, PALE, SERIES, STYLE, VARIABLES, WIDTH
+from mipprune.report._style import INK, PALE, SERIES, VARIABLES, WIDTH, plot_style
 from mipprune.report._width_figures import error_curves_figure, gaps_figure
 
 if TYPE_CHECKING:
@@ -25,13 +24,8 @@ def figures(report: PruneReport) -> list[tuple[str, str, str]]:
     MissingExtraError
         If matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "report", "to draw the HTML report") from error
     found = []
-    # The stubs of matplotlib list every key as a literal type; a plain mapping does not match them.
-    with matplotlib.rc_context(dict(STYLE)):  # type: ignore[arg-type]
+    with plot_style("to draw the HTML report"):
         if report.curves:
             caption = (
                 "Per epoch, all phases in turn. The training loss is that of the data alone, "

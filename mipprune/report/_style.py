@@ -1,6 +1,11 @@
-"""Colours and measures of the report's plots."""
+"""Colours, measures and style of the report's plots."""
 
-__all__ = ["FAINT", "INK", "PALE", "SERIES", "STYLE", "VARIABLES", "WIDTH"]
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mipprune.errors import MissingExtraError
+
+__all__ = ["FAINT", "INK", "PALE", "SERIES", "VARIABLES", "WIDTH", "plot_style"]
 
 # Colours drawn by matplotlib -> variables of the page, so that one file serves light and dark.
 INK, FAINT = "#010101", "#020202"
@@ -34,3 +39,21 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
 }
+
+
+@contextmanager
+def plot_style(purpose: str) -> Iterator[None]:
+    """Draw in the report's style inside the block.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed; `purpose` (``"to draw ..."``) says what needs it.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "report", purpose) from error
+    # The stubs of matplotlib list every key as a literal type; a plain mapping does not match.
+    with matplotlib.rc_context(dict(STYLE)):  # type: ignore[arg-type]  # see above
+        yield

@@ -12,7 +12,7 @@ from mipprune.errors import MissingExtraError
 from mipprune.report._figures import _new_figure, _svg
 from mipprune.report._format import Table, duration, percent, quantity
 from mipprune.report._html import _section, _table
-from mipprune.report._style import INK, STYLE
+from mipprune.report._style import INK, plot_style
 from mipprune.report._template import PAGE
 from mipprune.report._text import _escape, _markdown_table, _plain
 
@@ -315,13 +315,8 @@ def _settings(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _figures(comparison: Comparison) -> list[tuple[str, str, str]]:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "report", "to draw the comparison") from error
     found = []
-    # The stubs of matplotlib list every key as a literal type; a plain mapping does not match them.
-    with matplotlib.rc_context(dict(STYLE)):  # type: ignore[arg-type]
+    with plot_style("to draw the comparison"):
         for name, label, caption in PANELS:
             if not any(getattr(cell, name) is not None for cell in comparison.cells):
                 continue
