@@ -20,7 +20,6 @@ __all__ = [
     "Callback",
     "Monitor",
     "SearchStopped",
-    "checked_limits",
     "checked_request",
     "library_version",
 ]
@@ -117,12 +116,6 @@ class Monitor:
         sys.stderr.write(f"{self.solver}  {point.seconds:.1f} s  {'  '.join(known)}\n")
 
 
-def checked_limits(time_limit: object, gap: object) -> None:
-    """Refuse a time limit or gap that makes no sense."""
-    require_time_limit(time_limit)
-    require_number("gap", gap, at_least=0)
-
-
 def checked_request(
     problem: object,
     time_limit: object,
@@ -133,7 +126,8 @@ def checked_request(
 ) -> None:
     """Refuse arguments that every solver takes where they make no sense."""
     require_problem(problem)
-    checked_limits(time_limit, gap)
+    require_time_limit(time_limit)
+    require_number("gap", gap, at_least=0)
     require_integer("seed", seed, at_least=0)
     if callback is not None:
         require_callable("callback", callback, "a function of a LogPoint, or None")

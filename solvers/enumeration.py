@@ -30,7 +30,7 @@ from mipprune.solvers._monitor import (
     Callback,
     Monitor,
     SearchStopped,
-    checked_limits,
+    checked_request,
     library_version,
 )
 
@@ -93,7 +93,7 @@ def enumerate_masks(
     SolverError
         More undecided channels than ``MAX_UNDECIDED``.
     """
-    checked_limits(time_limit, gap)
+    checked_request(problem, time_limit, gap, seed, callback, log)
     monitor = Monitor("enumerate", time_limit, callback, log)
     limits = Limits(problem)
     undecided = int(limits.free.sum())

@@ -4,8 +4,10 @@ A value may be fine for one argument (None where it is optional, a tensor where 
 wanted); what may not happen is an error that Python or a package below us raises.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,22 @@ import torch
 from torch import nn
 
 import mipprune
-from mipprune import calibration, certificate, graph, models, pipeline, relaxation, training
+import mipprune.report
+from mipprune import (
+    calibration,
+    certificate,
+    graph,
+    models,
+    perspective,
+    pipeline,
+    relaxation,
+    solvers,
+    training,
+)
 from mipprune.errors import MippruneError
+from mipprune.solvers.branch_and_bound import branch_and_bound
+from mipprune.solvers.enumeration import enumerate_masks
+from mipprune.solvers.local_search import search_locally
 
 WRONG: Mapping[str, Any] = {
     "None": None,
@@ -35,7 +51,7 @@ WRONG: Mapping[str, Any] = {
 }
 # A size that is merely too large; a function of the caller's that fails when it is called.
 FINE = {("build_model", "huge"), ("load_model", "huge"), ("callback", "class")}
-FINE |= {("incumbent", "class")}
+FINE |= {("incumbent", "class"), ("forward", "class"), ("criterion", "class")}
 # Without their types: wrong ones are the subject here.
 LIBRARY: Any = mipprune
 TRAINING: Any = training
@@ -215,8 +231,94 @@ def _settings(folder: Path) -> dict[str, Call]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("room", [_layer, _networks, _settings], ids=lambda room: room.__name__)
-def test_wrong_types(room: Callable[[Path], dict[str, Call]], tmp_path: Path) -> None:
+def _inner(folder: Path) -> dict[str, Call]:
+    """Entries behind the first row: what people call who build their own loops and studies."""
+    problem = mipprune.ChannelSelection(
+        np.eye(3), [[1.0], [0.5], [0.1]], 1.3, [1, 1, 1], ridge=0.1, keep=2
+    )
+    limits = {"time_limit": None, "gap": 1e-6, "seed": 0, "callback": None, "log": False}
+    model, inputs = _network(), torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    groups = mipprune.channel_groups(model, (inputs,))
+    family = next(iter(calibration.calibrate(model, [inputs], groups).values()))
+    report = mipprune.report.PruneReport(title="a", settings={}, stages=(), sizes=())
+    batch = (torch.zeros(2, 64), torch.zeros(2).long())
+    data = SimpleNamespace(train=[batch], validation=[batch], test=[batch])
+    reader = nn.Linear(64, 10)
+    w = torch.ones(2, 3)
+    term = {"w": w, "alpha": 0.5, "big_m": 1.0}
+    return {
+        "enumerate_masks": (enumerate_masks, {"problem": problem, "start": None, **limits}),
+        "branch_and_bound": (branch_and_bound, {"problem": problem, "start": None, **limits}),
+        "search_locally": (search_locally, {"problem": problem, "start": None, **limits}),
+        "methods_for": (solvers.methods_for, {"problem": problem}),
+        "features": (solvers.features, {"method": "conic"}),
+        "family.problem": (
+            family.problem,
+            {"damping": 0.1, "weights": None, "keep": 2, "resources": (), "prices": 0.0,
+             "variant": "refit", "forced_in": None, "forced_out": None, "shrink_to": "zero"},
+        ),
+        "apply_weights": (
+            mipprune.apply_weights,
+            {"model": model, "family": family, "weights": [term.cross for term in family.terms]},
+        ),
+        "measure_big_m": (
+            training.measure_big_m,
+            {"reference": model, "groups": groups, "scale": 1.0, "floor": 0.1},
+        ),
+        "evaluate": (
+            training.evaluate,
+            {"model": reader, "data": data, "split": "test", "batch_size": 512,
+             "precision": "float32", "channels_last": False, "device": "cpu", "forward": None,
+             "criterion": None},
+        ),
+        "train": (
+            training.train,
+            {"model": reader, "data": data, "config": training.TrainConfig(epochs=1),
+             "method": None, "out": None, "resume": False, "specification": None,
+             "forward": None, "criterion": None, "progress": False},
+        ),
+        "render_text": (mipprune.report.render_text, {"report": report}),
+        "render_markdown": (mipprune.report.render_markdown, {"report": report}),
+        "render_html": (mipprune.report.render_html, {"report": report}),
+        "write_report": (mipprune.report.write_report, {"report": report, "folder": folder}),
+        "load_report": (mipprune.report.load_report, {"path": folder / "none.json"}),
+        "value": (perspective.value, term),
+        "indicator": (perspective.indicator, term),
+        "case": (perspective.case, term),
+        "prox": (perspective.prox, {"v": w, "alpha": 0.5, "big_m": 1.0, "step": 0.1}),
+        "conjugate": (perspective.conjugate, {"v": w, "alpha": 0.5, "big_m": 1.0}),
+        "BudgetedSPR": (
+            training.BudgetedSPR,
+            {"budget": mipprune.Budgets(macs="50%"), "total_steps": 10, "start": 0.1, "end": 0.6,
+             "rate": 1.0, "largest": 1.0, "select_every": 1, "big_m": 1.0, "alpha": 0.1},
+        ),
+    }  # fmt: skip
+
+
+def _methods(_: Path) -> dict[str, Call]:
+    """Every training method with every option that is a plain value."""
+    needed = {"reference": _network(), "total_steps": 10}
+    calls: dict[str, Call] = {}
+    for name in training.method_names():
+        kind = training.method_class(name)
+        options = inspect.signature(kind).parameters
+        plain = {
+            option: parameter.default
+            for option, parameter in options.items()
+            if isinstance(parameter.default, int | float | str | tuple)
+        }
+        calls[name] = (kind, plain | {k: v for k, v in needed.items() if k in options})
+    return calls
+
+
+ROOMS = [_layer, _networks, _settings, _inner, _methods]
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
+def test_wrong_types(
+    room: Callable[[Path], dict[str, Call]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a text may name a folder, here
     found = []
     for name, (function, arguments) in room(tmp_path).items():
         for argument in arguments:

@@ -9,6 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from mipprune._support.checks import (
+    require_choice,
+    require_floats,
+    require_instance,
+    require_iterable,
+    require_number,
+)
 from mipprune.calibration._consumers import (
     Consumer,
     Statistics,
@@ -17,7 +24,7 @@ from mipprune.calibration._consumers import (
 )
 from mipprune.calibration._design import TRANSPOSED
 from mipprune.errors import InputError
-from mipprune.graph import ChannelGroups, Family
+from mipprune.graph import ChannelGroups, Family, require_network
 from mipprune.problem import ChannelSelection, Resource, Term
 
 __all__ = ["CalibratedFamily", "Calibration", "Rows", "apply_weights", "build_calibration"]
@@ -90,17 +97,21 @@ class CalibratedFamily:
             same program with ``C + rho W0`` and ``e + rho ||W0||^2``: where the
             data say little, weights stay what training made them.
         """
-        if shrink_to not in SHRINK_TO:
-            raise InputError(f"shrink_to: expected one of {SHRINK_TO}, got '{shrink_to}'")
-        factors = [1.0] * len(self.terms) if weights is None else list(weights)
+        require_choice("shrink_to", shrink_to, SHRINK_TO)
+        damping = require_number("damping", damping, at_least=0)
+        hint = "a list of positive factors, one per term, or None"
+        given = [1.0] * len(self.terms) if weights is None else weights
+        factors = list(require_iterable("weights", given, hint))
         if len(factors) != len(self.terms):
             raise InputError(f"weights: expected {len(self.terms)} factors, got {len(factors)}")
         own = self.terms
         if shrink_to == "trained":
             own = tuple(_towards_trained(term, damping) for term in own)
         terms = [term.weighted(factor) for term, factor in zip(own, factors, strict=True)]
-        limits = list(resources)
-        if variant == "mask" or np.any(np.asarray(prices) > 0):
+        limits = list(require_iterable("resources", resources, "a list of Resource"))
+        if (isinstance(variant, str) and variant == "mask") or np.any(
+            require_floats("prices", prices) > 0
+        ):
             p = len(self.family)
             limits.append(Resource("minimum", np.ones(p), lower=float(self.family.minimum)))
         problem = ChannelSelection.from_terms(
@@ -172,6 +183,13 @@ def apply_weights(
     InputError
         Number or shapes of the weights do not fit, or they are not finite.
     """
+    require_network(model)
+    hint = "take it from calibrate(model, batches, groups)"
+    require_instance("family", family, CalibratedFamily, hint)
+    weights = [
+        require_floats("weights", given)
+        for given in require_iterable("weights", weights, "a list of arrays, one per term")
+    ]
     if len(weights) != len(family.terms):
         raise InputError(f"weights: expected {len(family.terms)} arrays, got {len(weights)}")
     for term, rows, given in zip(family.terms, family.rows, weights, strict=True):

@@ -62,7 +62,10 @@ def as_coefficient(name: str, value: object, like: Tensor) -> Tensor:
         return value.to(dtype=like.dtype, device=like.device)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{name} is a {type(value).__name__}; expected a number or a tensor")
-    return torch.full((), float(value), dtype=like.dtype, device=like.device)
+    try:
+        return torch.full((), float(value), dtype=like.dtype, device=like.device)
+    except OverflowError as error:
+        raise InputError(f"{name} is an integer beyond float64; expected a number") from error
 
 
 def require_broadcast(name: str, tensor: Tensor, shape: torch.Size, hint: str) -> None:

@@ -24,6 +24,7 @@ from mipprune.perspective._checks import (
     prepare,
     reject,
     require_broadcast,
+    require_float,
     wide_dtype,
 )
 
@@ -186,7 +187,7 @@ def term_prox(
     InputError
         As :func:`term_value`, and for steps that are not positive and finite.
     """
-    term = prepare("v", v, a, b, big_m, valid, check, dtype=wide_dtype(v))
+    term = prepare("v", v, a, b, big_m, valid, check, dtype=wide_dtype(require_float("v", v)))
     tau = as_coefficient("step", step, term.w)
     require_broadcast("step", tau, v.shape[:-1], "one step per group")
     if check:

@@ -11,6 +11,7 @@ from mipprune.perspective._checks import (
     as_coefficient,
     reject,
     require_broadcast,
+    require_float,
     wide_dtype,
 )
 from mipprune.perspective._prox import Pieces, cubic_root, entry_pieces, step_findings
@@ -51,7 +52,16 @@ def segment_prox(
         As :func:`segment_terms`, and for steps that are not positive and finite.
     """
     layout = as_layout(segment, n_segments)
-    term = prepare_segments("flat", flat, layout, a, b, big_m, check, entry_dtype=wide_dtype(flat))
+    term = prepare_segments(
+        "flat",
+        flat,
+        layout,
+        a,
+        b,
+        big_m,
+        check,
+        entry_dtype=wide_dtype(require_float("flat", flat)),
+    )
     tau = as_coefficient("step", step, term.a)
     require_broadcast("step", tau, torch.Size([layout.n_segments]), "one step per group")
     if check:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mipprune._support.checks import require_floats
+from mipprune._support.checks import require_floats, require_number
 from mipprune.errors import InputError
 
 __all__ = ["Term", "read_only"]
@@ -161,8 +161,7 @@ class Term:
 
     def weighted(self, weight: float) -> "Term":
         """This term multiplied by ``weight`` > 0 (loss and ridge alike)."""
-        if not np.isfinite(weight) or weight <= 0:
-            raise InputError(f"weight: expected a finite number > 0, got {weight}")
+        weight = require_number("weight", weight, above=0)
         return replace(
             self,
             gram=read_only(weight * self.gram),

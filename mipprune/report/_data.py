@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from mipprune._support.checks import require_instance, require_path
 from mipprune._support.files import write_json
 from mipprune.errors import DataFileError, InputError
 
@@ -259,6 +260,11 @@ _LISTS: Mapping[str, type] = {
 }
 
 
+def require_report(value: object) -> PruneReport:
+    """``value`` if it is a report, else an InputError."""
+    return require_instance("report", value, PruneReport, "read one with load_report(folder)")
+
+
 def load_report(path: str | Path) -> PruneReport:
     """Read ``report.json``, or the one in a run directory.
 
@@ -267,7 +273,7 @@ def load_report(path: str | Path) -> PruneReport:
     DataFileError
         Missing file, or one that is not a report.
     """
-    source = Path(path)
+    source = require_path("path", path, "report or folder")
     if source.is_dir():
         source = source / "report.json"
     try:

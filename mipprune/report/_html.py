@@ -2,7 +2,7 @@
 
 from html import escape
 
-from mipprune.report._data import PruneReport, Size
+from mipprune.report._data import PruneReport, Size, require_report
 from mipprune.report._figures import figures
 from mipprune.report._format import Table, percent, quantity, settings_rows, tables
 from mipprune.report._template import PAGE
@@ -20,7 +20,7 @@ def render_html(report: PruneReport) -> str:
     MissingExtraError
         If matplotlib is not installed.
     """
-    parts = [_section(table.title, _table(table)) for table in tables(report)]
+    parts = [_section(table.title, _table(table)) for table in tables(require_report(report))]
     for title, caption, svg in figures(report):
         content = f'<figure role="img" aria-label="{escape(title)}">\n{svg}\n</figure>'
         parts.append(_section(title, f'{content}\n<p class="caption">{escape(caption)}</p>'))

@@ -1,6 +1,6 @@
 """The report as plain text for a terminal, and as Markdown."""
 
-from mipprune.report._data import PruneReport
+from mipprune.report._data import PruneReport, require_report
 from mipprune.report._format import Table, settings_rows, tables
 
 __all__ = ["render_markdown", "render_text"]
@@ -10,7 +10,7 @@ BAR_WIDTH = 30
 
 def render_text(report: PruneReport) -> str:
     """Tables for a terminal; nothing but the figures and their names."""
-    blocks = [report.title]
+    blocks = [require_report(report).title]
     blocks += [_plain(table) for table in tables(report)]
     if report.widths:
         blocks.append(_widths(report))
@@ -20,7 +20,7 @@ def render_text(report: PruneReport) -> str:
 
 def render_markdown(report: PruneReport) -> str:
     """The same as Markdown, with settings, widths and the histogram of the gates."""
-    lines = [f"# {report.title}", ""]
+    lines = [f"# {require_report(report).title}", ""]
     for table in tables(report):
         lines += [f"## {table.title}", "", *_markdown_table(table), ""]
     if report.widths:

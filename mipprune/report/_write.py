@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from mipprune._support.checks import require_path
 from mipprune._support.files import write_text
 from mipprune.errors import MissingExtraError
-from mipprune.report._data import PruneReport
+from mipprune.report._data import PruneReport, require_report
 from mipprune.report._html import render_html
 from mipprune.report._text import render_markdown
 
@@ -35,7 +36,8 @@ def write_report(report: PruneReport, folder: str | Path) -> ReportFiles:
     DataFileError
         If the folder cannot be written.
     """
-    base = Path(folder)
+    require_report(report)
+    base = require_path("folder", folder, "folder")
     json_path, markdown, html = (base / f"report.{end}" for end in ("json", "md", "html"))
     report.save(json_path)
     write_text(markdown, render_markdown(report))

@@ -23,7 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mipprune._support.checks import require_flags, require_instance, require_integer, require_real
+from mipprune._support.checks import (
+    require_choice,
+    require_flags,
+    require_instance,
+    require_integer,
+    require_real,
+)
 from mipprune.errors import BudgetError, InputError
 from mipprune.graph.budgets import Budgets, Resource, cheapest, parse_amount
 from mipprune.graph.groups import ChannelGroups, CostTerm, Masks
@@ -154,8 +160,7 @@ class BAR(Method):
             raise InputError(f"total_steps must be an integer >= 1, got {total_steps!r}")
         if not 0 <= distil < 1:
             raise InputError(f"distil must be in [0, 1), got {distil!r}")
-        if shape not in ("sigmoid", "exponential"):
-            raise InputError(f"shape must be 'sigmoid' or 'exponential', got {shape!r}")
+        require_choice("shape", shape, ("sigmoid", "exponential"))
         gate_lr = 20 / total_steps if gate_lr is None else gate_lr
         positive = {"strength": strength, "temperature": temperature, "gate_lr": gate_lr,
                     "margin": margin, "slack": slack, "cap": cap}  # fmt: skip

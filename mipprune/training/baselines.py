@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mipprune._support.checks import require_choice
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
@@ -75,8 +76,7 @@ class L1Norm(Method):
     trains: ClassVar[bool] = False
 
     def __init__(self, *, normalise: Literal["none", "layer"] = "layer") -> None:
-        if normalise not in ("none", "layer"):
-            raise InputError(f"normalise must be 'none' or 'layer', got {normalise!r}")
+        require_choice("normalise", normalise, ("none", "layer"))
         self.normalise = normalise
         self._model: nn.Module | None = None
         self._groups: ChannelGroups | None = None

@@ -4,8 +4,9 @@ import math
 
 from torch import nn
 
+from mipprune._support.checks import require_number
 from mipprune.errors import InputError
-from mipprune.graph.groups import ChannelGroups
+from mipprune.graph import ChannelGroups, require_groups, require_network
 from mipprune.training.packing import carrier_axes, carrier_blocks, named_tensors
 
 __all__ = ["measure_big_m"]
@@ -38,8 +39,10 @@ def measure_big_m(
     InputError
         Scale or floor not positive, or weights that are not finite.
     """
-    _positive("scale", scale)
-    _positive("floor", floor)
+    require_network(reference, "reference")
+    require_groups(groups)
+    scale = require_number("scale", scale, above=0)
+    floor = require_number("floor", floor, above=0)
     axes = carrier_axes(reference, groups)
     blocks = carrier_blocks(reference, groups, axes)
     tensors = named_tensors(reference)
@@ -53,8 +56,3 @@ def measure_big_m(
         axis.tensor: max(floor, scale * largest[block])
         for axis, block in zip(axes, blocks, strict=True)
     }
-
-
-def _positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise InputError(f"{name} must be positive and finite, got {value!r}")

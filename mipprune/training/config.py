@@ -14,9 +14,9 @@ from mipprune._support.checks import (
 )
 from mipprune.errors import InputError
 
-__all__ = ["TrainConfig"]
+__all__ = ["CHOICES", "TrainConfig"]
 
-_CHOICES = {
+CHOICES = {
     "optimizer": ("sgd", "adamw"),
     "schedule": ("multistep", "cosine", "constant"),
     "precision": ("float32", "bf16"),
@@ -96,7 +96,7 @@ class TrainConfig:
     batches_per_epoch: int | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
                 raise InputError(
                     f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"

@@ -9,18 +9,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mipprune._support.checks import (
+    require_callable,
+    require_choice,
+    require_flag,
+    require_integer,
+)
+from mipprune._support.devices import require_device
 from mipprune.errors import InputError
+from mipprune.graph import require_network
 from mipprune.models import (
+    SPLITS,
     Dataset,
     DataSource,
     Forward,
     batches,
+    check_data,
     check_labels,
     main_output,
     move_batch,
     run_model,
     split_batch,
 )
+from mipprune.training.config import CHOICES
 
 __all__ = ["Criterion", "Evaluation", "classification_loss", "evaluate"]
 
@@ -81,6 +92,14 @@ def classification_loss(
     )
 
 
+def require_calls(forward: object, criterion: object) -> None:
+    """Refuse a ``forward`` or ``criterion`` that cannot be called; None is the default."""
+    if forward is not None:
+        require_callable("forward", forward, "a function (model, batch) -> outputs, or None")
+    if criterion is not None:
+        require_callable("criterion", criterion, "a function (outputs, batch) -> loss, or None")
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
@@ -109,6 +128,13 @@ def evaluate(
     forward, criterion : callable, optional
         As for :func:`mipprune.training.train`.
     """
+    require_network(model)
+    check_data(data, "data", (require_choice("split", split, SPLITS),))
+    batch_size = require_integer("batch_size", batch_size, at_least=1)
+    require_choice("precision", precision, CHOICES["precision"])
+    require_flag("channels_last", channels_last)
+    require_device(device)
+    require_calls(forward, criterion)
     layout = torch.channels_last if channels_last else torch.preserve_format
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mipprune._support.checks import require_choice
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Family, Masks
@@ -44,8 +45,7 @@ class GeometricMedian(Method):
     trains: ClassVar[bool] = False
 
     def __init__(self, *, normalise: Literal["uniform", "layer", "none"] = "uniform") -> None:
-        if normalise not in ("uniform", "layer", "none"):
-            raise InputError(f"normalise must be 'uniform', 'layer' or 'none', got {normalise!r}")
+        require_choice("normalise", normalise, ("uniform", "layer", "none"))
         self.normalise = normalise
         self._bound: Binding | None = None
 

@@ -12,13 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mipprune._support.checks import (
+    require_flags,
+    require_instance,
+    require_mapping,
+    require_path,
+    require_text,
+)
 from mipprune._support.progress import Progress
 from mipprune.errors import InputError
-from mipprune.models import Dataset, DataSource, Forward
+from mipprune.graph import require_network
+from mipprune.models import Dataset, DataSource, Forward, check_data
 from mipprune.training._run import Run
 from mipprune.training.baselines import Dense
 from mipprune.training.config import TrainConfig
-from mipprune.training.evaluation import Criterion, classification_loss
+from mipprune.training.evaluation import Criterion, classification_loss, require_calls
 from mipprune.training.method import Method
 
 __all__ = ["TrainResult", "train"]
@@ -102,6 +110,18 @@ def train(
     DataFileError
         A file cannot be written or read.
     """
+    require_network(model)
+    check_data(data, "data", ("train",))
+    require_instance("config", config, TrainConfig, "make one with TrainConfig(epochs=...)")
+    if method is not None:
+        require_instance("method", method, Method, "make one with build_method(name)")
+    require_flags(resume=resume, progress=progress)
+    require_text("label", label)
+    require_calls(forward, criterion)
+    if specification is not None:
+        require_mapping("specification", specification)
+    if out is not None:
+        out = require_path("out", out, "folder")
     if criterion is None:
 
         def criterion(outputs: Any, batch: Any) -> Tensor:

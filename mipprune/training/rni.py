@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-from mipprune._support.checks import require_flags, require_integer, require_real
+from mipprune._support.checks import require_flags, require_integer, require_number, require_real
 from mipprune.errors import BudgetError, InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
@@ -149,8 +149,7 @@ class RNI(Method):
         seed = require_integer("seed", seed, at_least=0)
         if not 0 <= strength < math.inf:
             raise InputError(f"strength must be finite and not negative, got {strength!r}")
-        if not math.isfinite(shift):
-            raise InputError(f"shift must be finite, got {shift!r}")
+        shift = require_number("shift", shift)
         if not 0 < lr_scale < math.inf:
             raise InputError(f"lr_scale must be positive and finite, got {lr_scale!r}")
         if not 0 < ratio < 1:

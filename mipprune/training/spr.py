@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mipprune._support.checks import require_flags, require_real
+from mipprune._support.checks import require_choice, require_flags, require_real
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
@@ -172,8 +172,7 @@ class SPR(Method):
         self.alpha, self.strength = alpha, strength
         self.coupled, self.proximal, self.threshold = coupled, proximal, threshold
         self.evaluate, self.tolerance, self.survivors = evaluate, tolerance, survivors
-        if ranking not in ("change", "indicator"):
-            raise InputError(f"ranking must be 'change' or 'indicator', got {ranking!r}")
+        require_choice("ranking", ranking, ("change", "indicator"))
         self.ranking, self._losses = ranking, losses
         self._big_m, self._reference = big_m, reference
         self._m_scale, self._m_floor = m_scale, m_floor

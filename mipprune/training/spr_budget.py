@@ -20,7 +20,6 @@ schedule are of this library. The value: Molchanov et al., "Importance
 Estimation for Neural Network Pruning", CVPR 2019, equation 8.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +28,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mipprune._support.checks import (
+    require_instance,
+    require_integer,
+    require_number,
+    require_real,
+)
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
@@ -103,17 +108,19 @@ class BudgetedSPR(SPR):
             fused=True,
             threshold=threshold,
         )
-        for name, whole in {"total_steps": total_steps, "select_every": select_every}.items():
-            if whole is not None and (not isinstance(whole, int) or whole < 1):
-                raise InputError(f"{name} must be an integer >= 1, got {whole!r}")
+        if budget is not None:
+            require_instance("budget", budget, Budgets, "make one with Budgets(macs='50%')")
+        total_steps = require_integer("total_steps", total_steps, at_least=1)
+        if select_every is not None:
+            select_every = require_integer("select_every", select_every, at_least=1)
+        require_real(start=start, end=end)
         # The penalty moves weights by about lr * price per step: fewer steps need larger prices.
-        rate = 45 / total_steps if rate is None else rate
-        largest = 300 / total_steps if largest is None else largest
+        rate = 45 / total_steps if rate is None else require_number("rate", rate, above=0)
+        if largest is None:
+            largest = 300 / total_steps
+        largest = require_number("largest", largest, above=0)
         if not 0 <= start < end <= 1:
             raise InputError(f"expected 0 <= start < end <= 1, got {start!r} and {end!r}")
-        for name, value in {"rate": rate, "largest": largest}.items():
-            if not 0 < value < math.inf:
-                raise InputError(f"{name} must be positive and finite, got {value!r}")
         self.budget = Budgets(macs="50%") if budget is None or not budget.given() else budget
         self.total_steps, self.start, self.end = total_steps, start, end
         self.rate, self.largest = rate, largest

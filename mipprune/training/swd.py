@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mipprune._support.checks import require_flags, require_instance, require_real
+from mipprune._support.checks import require_choice, require_flags, require_instance, require_real
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
@@ -120,8 +120,7 @@ class SWD(Method):
             require_instance("budget", budget, Budgets, "make one with Budgets(macs='50%')")
         if keep is not None and not 0 < keep < 1:
             raise InputError(f"keep must be in (0, 1), the share that remains, got {keep!r}")
-        if structure not in ("channels", "weights"):
-            raise InputError(f"structure must be 'channels' or 'weights', got {structure!r}")
+        require_choice("structure", structure, ("channels", "weights"))
         if not 0 < a_min <= a_max < math.inf:
             raise InputError(f"expected 0 < a_min <= a_max, got {a_min!r} and {a_max!r}")
         if not 0 < mu < math.inf:

@@ -18,7 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mipprune._support.checks import require_flags, require_instance, require_iterable, require_real
+from mipprune._support.checks import (
+    require_choice,
+    require_flags,
+    require_instance,
+    require_iterable,
+    require_real,
+)
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, CostTerm, Masks
@@ -120,8 +126,7 @@ class Tapering(Method):
             require_instance("budget", budget, Budgets, "make one with Budgets(macs='50%')")
         if not isinstance(total_steps, int) or total_steps < 1:
             raise InputError(f"total_steps must be an integer >= 1, got {total_steps!r}")
-        if resource not in ("macs", "params"):
-            raise InputError(f"resource must be 'macs' or 'params', got {resource!r}")
+        require_choice("resource", resource, ("macs", "params"))
         if not levels or any(not 0 < level < 1 for level in levels):
             raise InputError(f"levels must be shares in (0, 1), got {levels!r}")
         if not 0 < observe < arrive <= 1:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mipprune._support.checks import require_choice
 from mipprune.errors import InputError
 from mipprune.graph.budgets import Budgets
 from mipprune.graph.groups import ChannelGroups, Masks
@@ -58,8 +59,7 @@ class Taylor(Method):
         normalise: Literal["none", "layer"] = "none",
         batches: int = 50,
     ) -> None:
-        if normalise not in ("none", "layer"):
-            raise InputError(f"normalise must be 'none' or 'layer', got {normalise!r}")
+        require_choice("normalise", normalise, ("none", "layer"))
         if not isinstance(batches, int) or batches < 1:
             raise InputError(f"batches must be an integer >= 1, got {batches!r}")
         self.normalise, self.batches = normalise, batches
