@@ -219,7 +219,6 @@ class StrongExplorer:
             found.states.append(self._rounded(state, undecided, result.shares))
             found.bounds.append(bound)
         self._count += 1
-        self._remember(state, result.point)
         shares = np.where(stays | goes, np.inf, np.abs(result.shares - 0.5))
         branch = int(np.argmin(shares))
         children = []
@@ -260,20 +259,18 @@ class StrongExplorer:
             if turn or not warm:
                 directions = turned(directions, parts, pairs)
             linear, quadratic = pairwise_forms(parts, directions, n)
-            loss = (
-                8
-                * UNIT
-                * (parts[0][0].shape[0] + 2 * n)
-                * float(np.abs(linear).sum() + np.abs(quadratic).sum() + removals * np.trace(psd))
-            )
+            rows = max(len(inverse) for inverse, _ in parts)
+            unit = 8 * UNIT * (rows + 2 * n)
+            size = float(np.abs(linear).sum() + np.abs(quadratic).sum() + np.abs(prices).sum())
             age = turn * STEPS + np.arange(STEPS) + 1.0
             memory = np.maximum(0.03, 0.1 / np.sqrt(age) if warm else 1.0 / age)
             here, out = np.full(n, -math.inf), np.full(n, -math.inf)
-            aim = limit - value + loss
-            reached, length = climb(
+            aim = limit - value + unit * (size + removals * float(np.trace(psd)))
+            reached, length, trace = climb(
                 removals, linear - prices, quadratic, psd, skew, pairs,
                 aim, aim, STEPS, memory, length, here, out,
             )  # fmt: skip
+            loss = unit * (size + removals * trace)
             if reached - loss > best:
                 best, kept = reached - loss, (directions, psd.copy(), skew.copy())
             forced, without = np.maximum(forced, here - loss), np.maximum(without, out - loss)

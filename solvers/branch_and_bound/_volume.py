@@ -142,7 +142,7 @@ def climb(
     length: float,
     forced: Floats,
     without: Floats,
-) -> tuple[float, float]:
+) -> tuple[float, float, float]:
     """Best bound over some steps on (psd, skew), in place; stops at ``target``.
 
     Parameters
@@ -158,14 +158,15 @@ def climb(
 
     Returns
     -------
-    best bound, length
+    best bound, length, largest trace of Psi on the way
     """
     n = linear.size
     rows, off = np.empty(n), np.empty((n, n))
     members = np.zeros((n, n), dtype=np.int64)
     best, best_psd, best_skew = -INFINITY, psd.copy(), skew.copy()
-    failures = 0
+    failures, largest = 0, 0.0
     for step in range(steps):
+        largest = max(largest, np.trace(psd))
         off[:] = quadratic + psd + skew
         _rows(n, s, linear, off, rows, members)
         value = _evaluate(s, rows, members, memory[step], pairs, forced, without)
@@ -183,4 +184,4 @@ def climb(
         _step(length * (goal - best), pairs, best_psd, best_skew, psd, skew)
     psd[:] = best_psd
     skew[:] = best_skew
-    return best, length
+    return best, length, largest

@@ -8,16 +8,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mipprune.problem import ChannelSelection, Resource, Termination
+from mipprune.problem import ChannelSelection, Resource, Term, Termination
 from mipprune.relaxation import relax
 from mipprune.relaxation.removal import removal_form
-from mipprune.solvers.branch_and_bound import _strong, branch_and_bound
+from mipprune.solvers.branch_and_bound import _explorers, _solve, _strong, branch_and_bound
 from mipprune.solvers.branch_and_bound._frontier import Frontier, Limits
 from mipprune.solvers.branch_and_bound._root import removal_root
 from mipprune.solvers.branch_and_bound._state import KEPT, REMOVED, UNDECIDED
 from mipprune.solvers.branch_and_bound._strong import StrongExplorer
 from mipprune.solvers.branch_and_bound._volume import climb
-from tests.solvers.test_branch_and_bound import brute_force, draw_term
+from tests.solvers.test_branch_and_bound import (
+    KINDS,
+    brute_force,
+    check_against_brute_force,
+    draw_term,
+)
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +47,7 @@ def ascended(
     psd, skew = np.zeros((n, n)), np.zeros((n, n))
     pairs = np.full((n, n), (s / n) ** 2)
     forced, without = np.full(n, -math.inf), np.full(n, -math.inf)
-    best, _ = climb(
+    best, _, _ = climb(
         s,
         linear,
         quadratic,
@@ -208,6 +213,65 @@ def test_every_node_bound_is_below_its_best_mask(seed: int) -> None:
             for position, channel in enumerate(undecided.tolist()):
                 side = node.forced if channel in members else node.without
                 assert side[position] <= value
+
+
+def awkward(seed: int) -> ChannelSelection:
+    """Duplicate or dead channels, few samples, two terms, budgets and gains, any scale."""
+    rng = np.random.default_rng(seed)
+    p, kind = int(rng.integers(6, 10)), KINDS[1 + seed % (len(KINDS) - 1)]
+    terms = []
+    for _ in range(1 + seed % 2):
+        size = np.full(p, int(rng.choice([1, 2, 9]))) if seed % 3 else rng.integers(0, 4, p)
+        size[0] = max(size[0], 1)
+        damping = float(rng.choice([1e-3, 0.01, 0.1]))
+        drawn = draw_term(rng, size, int(rng.integers(1, 9)), damping, kind)
+        scale = 2.0 ** rng.integers(-20, 21)
+        gram, ridge = drawn.gram * scale**2, drawn.ridge * scale**2
+        cross, energy = drawn.cross * scale, drawn.energy
+        terms.append(Term.create(gram, cross, energy, size, ridge=ridge))
+    energy = sum(term.energy for term in terms)
+    costs = rng.uniform(0, 3, p) * 2.0 ** rng.integers(-20, 21)
+    return ChannelSelection.from_terms(
+        terms,
+        keep=int(rng.integers(2, p - 2)),
+        resources=[Resource("a", costs, 0.6 * float(costs.sum()), -np.inf)] if seed % 2 else [],
+        prices=-rng.uniform(0, 0.1 * energy, p) * (seed % 5 == 0),
+    )
+
+
+def test_awkward_instances_match_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_strong, "LEAST_REMOVALS", 2)
+    monkeypatch.setattr(_strong, "LEAST_KEPT", 1)
+    monkeypatch.setattr(_strong, "TRIAL_BUDGET", 0.0)
+    monkeypatch.setattr(_explorers, "FIRST_BUDGET", 0.0)
+    monkeypatch.setattr(_solve, "addition_pays", lambda problem: False)
+    opened: list[tuple[Any, Any, float]] = []
+    usual = StrongExplorer._opened
+
+    def watched(self: StrongExplorer, state: Any, *arguments: Any) -> Any:
+        children = usual(self, state, *arguments)
+        below = [(child, bound - self.margin) for child, bound in children]
+        opened.append((state, below, arguments[-1].pruned - self.margin))
+        return children
+
+    monkeypatch.setattr(StrongExplorer, "_opened", watched)
+    count = 0
+    for seed in range(24):
+        problem = awkward(seed)
+        opened.clear()
+        check_against_brute_force(problem)
+        masks = np.array(list(itertools.product([False, True], repeat=problem.n_channels)))
+        masks = masks[[problem.is_feasible(mask) for mask in masks]]
+        values = np.array([problem.value(mask) for mask in masks]) + 1e-13 * problem.energy
+        count += len(opened)
+        for state, children, pruned in opened:
+            lost = ((state == UNDECIDED) | ((state == KEPT) == masks)).all(1)
+            for child, below in children:
+                inside = ((child == UNDECIDED) | ((child == KEPT) == masks)).all(1)
+                lost &= ~inside
+                assert below <= values[inside].min(initial=math.inf), seed
+            assert pruned <= values[lost].min(initial=math.inf), seed
+    assert count > 100
 
 
 def test_memory_limit_costs_quality_only(monkeypatch: pytest.MonkeyPatch) -> None:
