@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from mipprune.problem import ChannelSelection
 from mipprune.solvers.branch_and_bound._blocks import costs_of_singles, downdate, exact_pair
 from mipprune.solvers.branch_and_bound._compiled import ZERO, compiled
-from mipprune.solvers.branch_and_bound._frontier import Found
-from mipprune.solvers.branch_and_bound._state import KEPT, REMOVED, UNDECIDED, square
+from mipprune.solvers.branch_and_bound._frontier import Found, Task
+from mipprune.solvers.branch_and_bound._state import KEPT, REMOVED, square
 
 __all__ = ["AdditionExplorer", "addition_pays"]
 
@@ -254,21 +254,13 @@ class AdditionExplorer:
         self.grams, self.energies = grams, energies
         self._lock = threading.Lock()
 
-    def explore(
-        self,
-        state: Bytes,
-        bound: float,
-        control: Integers,
-        shared: Floats,
-        first: bool,
-        node_cap: float,
-    ) -> Found:
+    def explore(self, task: Task) -> Found:
         """Split the root by its first kept channel; price everything below the others."""
-        undecided = np.flatnonzero(state == UNDECIDED)
+        state, shared, undecided = task.state, task.shared, task.undecided
         kept = np.flatnonzero(state == KEPT)
         keep = self.problem.keep
         more = min((0 if keep is None else keep) - kept.size, undecided.size)
-        if first and more > 2:
+        if task.first and more > 2:
             return self._split(state, undecided, more)
         arena, value = self._load(kept, undecided, more)
         offsets = np.zeros((more + 1, 3 * self.sizes.size), dtype=np.int64)
@@ -287,14 +279,14 @@ class AdditionExplorer:
             more,
             value,
             np.ascontiguousarray(self.problem.prices[undecided]),
-            control,
+            task.control,
             np.empty((5 * largest, undecided.size * largest)),
             best,
             members,
         )
-        found = Found(bound=bound, nodes=abs(int(count)), margin=self.margin)
+        found = Found(bound=task.bound, nodes=abs(int(count)), margin=self.margin)
         if count < 0:
-            found.states, found.bounds = [state], [bound]
+            found.states, found.bounds = [state], [task.bound]
         if members[0] >= 0:
             mask = np.zeros(state.size, dtype=bool)
             mask[kept] = True

@@ -5,7 +5,6 @@ search is not used: a node is bounded by the error with all its undecided
 channels kept, solved afresh, which loses ``(eps * cond)^2`` only. Right, but slow.
 """
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from mipprune.problem import ChannelSelection
 from mipprune.problem._value import best_weights, value_of_weights
 from mipprune.relaxation.removal import RemovalForm
-from mipprune.solvers.branch_and_bound._frontier import Found
+from mipprune.solvers.branch_and_bound._frontier import Found, Task
 from mipprune.solvers.branch_and_bound._state import KEPT, REMOVED, UNDECIDED
 
 __all__ = ["WORST", "CarefulExplorer", "condition", "downdate_margin"]
@@ -63,31 +62,22 @@ class CarefulExplorer:
         loss = (EPSILON * worst) ** 2 + 8 * EPSILON * (rows + 1)
         self.margin = loss * (problem.energy + float(np.abs(problem.prices).sum()))
 
-    def explore(
-        self,
-        state: Bytes,
-        bound: float,
-        control: Integers,
-        shared: Floats,
-        first: bool,
-        node_cap: float,
-    ) -> Found:
+    def explore(self, task: Task) -> Found:
         """Bound the node and open its children."""
-        undecided = np.flatnonzero(state == UNDECIDED)
-        stays = state != REMOVED
+        undecided = task.undecided
+        stays = task.state != REMOVED
         loss = sum(value_of_weights(t, best_weights(t, stays), stays) for t in self.terms)
         prices = self.problem.prices
-        kept = state == KEPT
+        kept = task.state == KEPT
         below = loss + float(prices[kept].sum()) + float(np.minimum(prices[undecided], 0.0).sum())
-        below = max(bound, below)
+        below = max(task.bound, below)
         found = Found(bound=below, nodes=1, margin=self.margin)
         if self.problem.is_feasible(stays):
             found.states.append(np.where(stays, KEPT, REMOVED).astype(np.int8))
             found.bounds.append(max(below, loss + float(prices[stays].sum())))
             if not np.any(prices[undecided] > 0):
                 return found  # removing more never helps
-        incumbent = float(shared[0])
-        if math.isfinite(incumbent) and below >= incumbent:
+        if below >= task.shared[0]:
             found.pruned = below
             return found
         for c in range(undecided.size):

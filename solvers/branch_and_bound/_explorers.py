@@ -14,7 +14,7 @@ from mipprune.solvers.branch_and_bound._careful import (
     condition,
     downdate_margin,
 )
-from mipprune.solvers.branch_and_bound._frontier import Found
+from mipprune.solvers.branch_and_bound._frontier import Found, Task
 from mipprune.solvers.branch_and_bound._pairwise import tighten
 from mipprune.solvers.branch_and_bound._root import Root, removal_root
 from mipprune.solvers.branch_and_bound._search import search
@@ -62,33 +62,24 @@ class CompiledExplorer:
         self._idle: list[tuple[int, Stack, Scratch]] = []
         self._lock = threading.Lock()
 
-    def explore(
-        self,
-        state: Bytes,
-        bound: float,
-        control: Integers,
-        shared: Floats,
-        first: bool,
-        node_cap: float,
-        budget: float = SLICE_BUDGET,
-    ) -> Found:
-        """Search below ``state`` with a budget of work; see :class:`Frontier`."""
-        n = int((state == UNDECIDED).sum())
+    def explore(self, task: Task, budget: float = SLICE_BUDGET) -> Found:
+        """Search below a node; see :class:`Explorer`."""
+        n = task.undecided.size
         stack, scratch = self._borrow(n)
         root = self.root
-        out = make_output(root.n_channels, n, control, shared)
+        out = make_output(root.n_channels, n, task.control, task.shared)
         out.figures[PRUNED] = math.inf
-        out.figures[WORK_CAP] = FIRST_BUDGET if first else budget
-        out.figures[NODE_CAP] = node_cap
-        root.load(state, stack)
-        search(root.program, stack, scratch, out, n, bound)
+        out.figures[WORK_CAP] = FIRST_BUDGET if task.first else budget
+        out.figures[NODE_CAP] = task.node_cap
+        root.load(task.state, stack)
+        search(root.program, stack, scratch, out, n, task.bound)
         with self._lock:
             self._idle.append((stack.ids.shape[1], stack, scratch))
         count, mask = int(out.opened_count[0]), None
         if math.isfinite(out.best_value[0]):
             mask = out.best_mask == 1
         return Found(
-            bound=bound,
+            bound=task.bound,
             states=[out.opened[k].copy() for k in range(count)],
             bounds=out.opened_bounds[:count].tolist(),
             mask=mask,
@@ -131,36 +122,25 @@ class RangeSpaceExplorer:
         self.problem = problem
         self.steps = steps
 
-    def explore(
-        self,
-        state: Bytes,
-        bound: float,
-        control: Integers,
-        shared: Floats,
-        first: bool,
-        node_cap: float,
-    ) -> Found:
+    def explore(self, task: Task) -> Found:
         """Bound the node and open its children, or hand it to the compiled search."""
-        restricted = _restricted(self.problem, state != REMOVED)
+        restricted = _restricted(self.problem, task.state != REMOVED)
         form = removal_form(restricted)
         root = removal_root(restricted, form, self.steps)
         worst = math.inf if form.singular else condition(restricted, form)
         if worst <= WORST:
             inner = CompiledExplorer(root, form.margin + downdate_margin(restricted, worst))
-            return inner.explore(state, bound, control, shared, first, node_cap)
+            return inner.explore(task)
         if not form.singular:
-            careful = CarefulExplorer(self.problem, worst)
-            return careful.explore(state, bound, control, shared, first, node_cap)
-        return self._open(state, bound, shared, form, root)
+            return CarefulExplorer(self.problem, worst).explore(task)
+        return self._open(task, form, root)
 
-    def _open(
-        self, state: Bytes, bound: float, shared: Floats, form: RemovalForm, root: Root
-    ) -> Found:
-        undecided = np.flatnonzero(state == UNDECIDED)
+    def _open(self, task: Task, form: RemovalForm, root: Root) -> Found:
+        undecided = task.undecided
         n = undecided.size
-        stays = state != REMOVED
+        stays = task.state != REMOVED
         value = form.value_all + float(self.problem.prices[stays].sum())
-        found = Found(bound=bound, nodes=1, margin=form.margin)
+        found = Found(bound=task.bound, nodes=1, margin=form.margin)
         monotone = bool(root.program.flags[0])
         complete = stays.astype(np.int8)
         if self.problem.is_feasible(stays):
@@ -176,10 +156,6 @@ class RangeSpaceExplorer:
         coupling = np.ascontiguousarray(quadratic[inside])
         np.fill_diagonal(coupling, 0.0)
         forced, without = np.empty(n), np.empty(n)
-        incumbent = float(shared[0])
-        target = math.inf
-        if math.isfinite(incumbent):
-            target = incumbent - float(shared[1]) * max(abs(incumbent), float(shared[2])) - value
         gain = tighten(
             n,
             1,
@@ -189,7 +165,7 @@ class RangeSpaceExplorer:
             self.problem.prices[undecided],
             np.full(n, 0.9),
             np.zeros((n, n)),
-            target,
+            task.cutoff - value,
             0,
             False,
             forced,
@@ -200,7 +176,7 @@ class RangeSpaceExplorer:
             child = np.where(complete == 1, 1, REMOVED).astype(np.int8)
             child[undecided[order[:c]]] = UNDECIDED
             child[undecided[order[c]]] = REMOVED
-            below = max(bound, value + max(gain, float(forced[order[c]])))
+            below = max(task.bound, value + max(gain, float(forced[order[c]])))
             if monotone:
                 below = max(below, value + max(float(delta[order[c]]), 0.0))
             _append(found, child, below)

@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 from mipprune.problem import ChannelSelection, LogPoint, Termination
 from mipprune.solvers.branch_and_bound._state import KEPT, UNDECIDED
 
-__all__ = ["Explorer", "Found", "Frontier", "Limits"]
+__all__ = ["Explorer", "Found", "Frontier", "Limits", "Task"]
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.int8]
@@ -60,6 +60,51 @@ class Found:
     margin: float = 0.0
 
 
+def _cutoff(value: float, shared: Floats) -> float:
+    """Bounds at or above this need no search: incumbent less the gap asked for."""
+    if not math.isfinite(value):
+        return math.inf
+    return value - float(shared[1]) * max(abs(value), float(shared[2]))
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """An open node to search below.
+
+    Attributes
+    ----------
+    state : int8 (p,)
+        Undecided, kept or removed, per channel.
+    bound : float
+        Known lower bound of the node.
+    control : int64 (1,)
+        Not zero: stop and leave what is open.
+    shared : float64 (3,)
+        Incumbent of all threads, gap, and least size of a value.
+    first : bool
+        Whether this is the first search of all.
+    node_cap : float
+        Most nodes to search.
+    """
+
+    state: Bytes
+    bound: float
+    control: NDArray[np.int64]
+    shared: Floats
+    first: bool
+    node_cap: float
+
+    @property
+    def undecided(self) -> NDArray[np.int64]:
+        """Channels not yet decided."""
+        return np.flatnonzero(self.state == UNDECIDED)
+
+    @property
+    def cutoff(self) -> float:
+        """Bounds at or above this need no search, by the incumbent of this moment."""
+        return _cutoff(float(self.shared[0]), self.shared)
+
+
 @cache
 def _blas() -> Any:
     """The loaded linear algebra libraries; found once, as that takes milliseconds."""
@@ -70,16 +115,8 @@ def _blas() -> Any:
 class Explorer(Protocol):
     """Searches below an open node."""
 
-    def explore(
-        self,
-        state: Bytes,
-        bound: float,
-        control: NDArray[np.int64],
-        shared: Floats,
-        first: bool,
-        node_cap: float,
-    ) -> Found:
-        """Search with a budget; ``control[0] != 0`` asks it to stop."""
+    def explore(self, task: Task) -> Found:
+        """Search with a budget of work."""
         ...
 
 
@@ -148,9 +185,7 @@ class Frontier:
 
     def cutoff(self) -> float:
         """Nodes at or above this bound need no search."""
-        if not math.isfinite(self.value):
-            return math.inf
-        return self.value - float(self.shared[1]) * max(abs(self.value), float(self.shared[2]))
+        return _cutoff(self.value, self.shared)
 
     def run(self) -> Termination:
         """Search until the frontier is empty or a limit says stop."""
@@ -194,15 +229,12 @@ class Frontier:
             if item is None:
                 return
             bound, state = item
-            future = pool.submit(
-                self.explorer.explore,
-                state,
-                bound,
-                self.control,
-                self.shared,
+            first, node_cap = (
                 self.nodes == 0 and not self._running,
                 self.limits.node_limit - self.nodes,
             )
+            task = Task(state, bound, self.control, self.shared, first, node_cap)
+            future = pool.submit(self.explorer.explore, task)
             self._running[future] = bound
 
     def _next(self) -> tuple[float, Bytes] | None:

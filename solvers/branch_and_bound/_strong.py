@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipprune.solvers.branch_and_bound._explorers import SLICE_BUDGET, CompiledExplorer
-from mipprune.solvers.branch_and_bound._frontier import Found
+from mipprune.solvers.branch_and_bound._frontier import Found, Task
 from mipprune.solvers.branch_and_bound._incumbent import swap
 from mipprune.solvers.branch_and_bound._limits import least_removals
 from mipprune.solvers.branch_and_bound._pair_forms import (
@@ -132,46 +132,38 @@ class StrongExplorer:
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def explore(
-        self,
-        state: Bytes,
-        bound: float,
-        control: Integers,
-        shared: Floats,
-        first: bool,
-        node_cap: float,
-    ) -> Found:
-        """Search below ``state``; see :class:`Frontier`.
+    def explore(self, task: Task) -> Found:
+        """Search below a node; see :class:`Explorer`.
 
         The first two slices are the compiled search alone, the second with an incumbent.
         Where they do not finish, only incumbent and bound stand and the node is opened again.
         """
+        state, bound = task.state, task.bound
         wide = self._is_wide(state)
-        if first:
+        if task.first:
             self._fixed = state != UNDECIDED
-        trial = first or self._tried == state.tobytes()
-        if trial or not wide or not math.isfinite(_cutoff(shared)):
-            budget = TRIAL_BUDGET if trial else SLICE_BUDGET
-            found = self.inner.explore(state, bound, control, shared, first, node_cap, budget)
+        trial = task.first or self._tried == state.tobytes()
+        if trial or not wide or not math.isfinite(task.cutoff):
+            found = self.inner.explore(task, TRIAL_BUDGET if trial else SLICE_BUDGET)
             if trial and wide and found.states:
                 reached = min([*found.bounds, found.pruned, found.believed])
                 found.states, found.bounds = [state], [max(bound, reached)]
                 found.pruned = math.inf
-                self._tried = state.tobytes() if first else None
+                self._tried = state.tobytes() if task.first else None
             return found
         found = Found(bound=bound, margin=self.margin)
         tickets = itertools.count()
         heap = [(bound, next(tickets), state)]
-        while heap and found.nodes < min(BATCH, node_cap) and control[0] == 0:
+        while heap and found.nodes < min(BATCH, task.node_cap) and task.control[0] == 0:
             below, _, here = heapq.heappop(heap)
-            if below >= _cutoff(shared):
+            if below >= task.cutoff:
                 found.pruned = min(found.pruned, below)
             elif not self._is_wide(here):
                 found.states.append(here)
                 found.bounds.append(below)
             else:
                 found.nodes += 1
-                for child, its_bound in self._opened(here, below, control, shared, found):
+                for child, its_bound in self._opened(here, below, task, found):
                     heapq.heappush(heap, (its_bound, next(tickets), child))
         found.states += [here for _, _, here in heap]
         found.bounds += [below for below, _, _ in heap]
@@ -193,13 +185,13 @@ class StrongExplorer:
         return LEAST_REMOVALS <= self._removals(state) <= n - LEAST_KEPT
 
     def _opened(
-        self, state: Bytes, bound: float, control: Integers, shared: Floats, found: Found
+        self, state: Bytes, bound: float, task: Task, found: Found
     ) -> list[tuple[Bytes, float]]:
         """Bound a node; its two children, or itself where fixing made it narrow."""
         undecided = np.flatnonzero(state == UNDECIDED)
         removals = self._removals(state)
-        result = self._bounded(state, undecided, removals, _cutoff(shared), control)
-        bound, limit = max(bound, result.bound), _cutoff(shared)
+        result = self._bounded(state, undecided, removals, task.cutoff, task.control)
+        bound, limit = max(bound, result.bound), task.cutoff
         if bound >= limit:
             found.pruned = min(found.pruned, bound)
             return []
@@ -321,14 +313,6 @@ class StrongExplorer:
             if point is not None:
                 self._bytes -= point.size // 2
             return point
-
-
-def _cutoff(shared: Floats) -> float:
-    """Bounds at or above this need no search."""
-    value = float(shared[0])
-    if not math.isfinite(value):
-        return math.inf
-    return value - float(shared[1]) * max(abs(value), float(shared[2]))
 
 
 def _started(

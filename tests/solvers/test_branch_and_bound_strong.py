@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from mipprune.problem import ChannelSelection, Resource, Term, Termination
 from mipprune.relaxation import relax
 from mipprune.relaxation.removal import removal_form
 from mipprune.solvers.branch_and_bound import _explorers, _solve, _strong, branch_and_bound
-from mipprune.solvers.branch_and_bound._frontier import Frontier, Limits
+from mipprune.solvers.branch_and_bound._frontier import Found, Frontier, Limits, Task
 from mipprune.solvers.branch_and_bound._root import removal_root
 from mipprune.solvers.branch_and_bound._state import KEPT, REMOVED, UNDECIDED
 from mipprune.solvers.branch_and_bound._strong import StrongExplorer
@@ -137,10 +138,8 @@ class OnlyStrong:
     def __init__(self, inner: StrongExplorer) -> None:
         self.inner = inner
 
-    def explore(
-        self, state: Any, bound: float, control: Any, shared: Any, first: bool, node_cap: float
-    ) -> Any:
-        return self.inner.explore(state, bound, control, shared, False, node_cap)
+    def explore(self, task: Task) -> Found:
+        return self.inner.explore(replace(task, first=False))
 
 
 CASES: dict[str, dict[str, Any]] = {
