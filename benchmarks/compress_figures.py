@@ -7,7 +7,6 @@ MACs without training, and writes the plots of the run's report as files of thei
 """
 
 import argparse
-import re
 import tempfile
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mipprune.models import build_model, load_data
 from mipprune.pipeline import CompressOptions, PruneConfig, run_compression
 from mipprune.report import PruneReport, render_text
 from mipprune.report._figures import figures
+from mipprune.report._standalone import standalone_svg
 from mipprune.training import TrainConfig, train
 
 NAMES = {
@@ -25,16 +25,6 @@ NAMES = {
     "Widths": "compress_widths.svg",
     "Gaps": "compress_gaps.svg",
 }
-COLOURS = {
-    "--ink": "#23272e",
-    "--line": "#e3e1dc",
-    "--pale": "#d9dfe8",
-    "--series-0": "#1f5fa8",
-    "--series-1": "#c2571a",
-    "--series-2": "#2c8558",
-    "--series-3": "#8a4fa3",
-}
-"""Those of the report's page in its light form: a file of its own has no page around it."""
 
 
 def main() -> None:
@@ -90,14 +80,7 @@ def written(report: PruneReport, out: Path) -> list[Path]:
     for title, _, svg in figures(report):
         if title not in NAMES:
             continue
-        for name, colour in COLOURS.items():
-            svg = svg.replace(f"var({name})", colour)
-        svg = svg.replace("font-family: inherit", "font-family: sans-serif")
-        if "xmlns=" not in svg[: svg.index(">")]:
-            svg = svg.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
-        background = '<rect width="100%" height="100%" fill="#fbfaf8"/>'
-        svg = re.sub(r"(<svg[^>]*>)", rf"\1{background}", svg, count=1)
-        write_text(out / NAMES[title], svg + "\n")
+        write_text(out / NAMES[title], standalone_svg(svg))
         paths.append(out / NAMES[title])
     return paths
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mipprune._support.files import write_json, write_text
 from mipprune.errors import MissingExtraError
 from mipprune.report._figures import _new_figure, _svg
 from mipprune.report._format import Table, duration, percent, quantity
 from mipprune.report._html import _section, _table
+from mipprune.report._standalone import standalone_svg
 from mipprune.report._style import INK, plot_style
 from mipprune.report._template import PAGE
 from mipprune.report._text import _escape, _markdown_table, _plain
@@ -132,12 +133,22 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ComparisonFiles:
-    """Where a comparison was written; ``html`` is None where matplotlib is missing."""
+    """Where a comparison was written; without matplotlib no page (None) and no plots."""
 
     json: Path
     markdown: Path
     html: Path | None
     missing: str = ""
+    plots: tuple[Path, ...] = ()
+
+
+class Plot(NamedTuple):
+    """A plot of the page: what it is against, title, caption and inline SVG."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
@@ -179,9 +190,12 @@ def render_comparison_html(comparison: Comparison) -> str:
     MissingExtraError
         If matplotlib is not installed.
     """
-    plots = _figures(comparison)
+    return _page(comparison, _figures(comparison))
+
+
+def _page(comparison: Comparison, plots: Sequence[Plot]) -> str:
     parts = []
-    for title, caption, svg in plots:
+    for _, title, caption, svg in plots:
         content = f'<figure role="img" aria-label="{escape(title)}">\n{svg}\n</figure>'
         parts.append(_section(title, f'{content}\n<p class="caption">{escape(caption)}</p>'))
     parts[:0] = [_section(t.title, _table(t)) for t in comparison_tables(comparison)]
@@ -203,17 +217,24 @@ def render_comparison_html(comparison: Comparison) -> str:
 
 
 def write_comparison(comparison: Comparison, folder: str | Path) -> ComparisonFiles:
-    """Write ``comparison.json``, ``.md`` and, with matplotlib, ``.html``, each atomically."""
+    """Write ``comparison.json``, ``.md`` and, with matplotlib, ``.html`` and the plots.
+
+    Each is written atomically; a plot is ``comparison_macs.svg``, ``..._params`` or
+    ``..._latency_ratio``.
+    """
     base = Path(folder)
     json_path, markdown, html = (base / f"comparison.{end}" for end in ("json", "md", "html"))
     write_json(json_path, asdict(comparison))
     write_text(markdown, render_comparison_markdown(comparison))
     try:
-        page = render_comparison_html(comparison)
+        plots = _figures(comparison)
     except MissingExtraError as error:
         return ComparisonFiles(json_path, markdown, None, str(error))
-    write_text(html, page)
-    return ComparisonFiles(json_path, markdown, html)
+    write_text(html, _page(comparison, plots))
+    paths = tuple(base / f"comparison_{plot.name}.svg" for plot in plots)
+    for path, plot in zip(paths, plots, strict=True):
+        write_text(path, standalone_svg(plot.svg))
+    return ComparisonFiles(json_path, markdown, html, plots=paths)
 
 
 def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
@@ -314,7 +335,7 @@ def _settings(comparison: Comparison) -> list[tuple[str, str]]:
     return rows
 
 
-def _figures(comparison: Comparison) -> list[tuple[str, str, str]]:
+def _figures(comparison: Comparison) -> list[Plot]:
     found = []
     with plot_style("to draw the comparison"):
         for name, label, caption in PANELS:
@@ -332,7 +353,7 @@ def _figures(comparison: Comparison) -> list[tuple[str, str, str]]:
                 lines, labels, loc="outside lower center", ncols=5, labelcolor=INK, fontsize=8
             )
             text = f"Means over seeds with one standard deviation; {caption}; dotted: dense."
-            found.append((f"Accuracy against {label}", text, _svg(figure, name)))
+            found.append(Plot(name, f"Accuracy against {label}", text, _svg(figure, name)))
     return found
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 from mipprune.report.comparison import (
     CellResult,
@@ -84,9 +85,15 @@ def test_files_are_written(tmp_path: Path) -> None:
     content = json.loads(files.json.read_text())
     assert content["dense"] == {"0": 0.95, "1": 0.97}
     assert len(content["cells"]) == 6
+    plots = ["comparison_macs.svg", "comparison_params.svg"]  # no latency was measured
+    assert [path.name for path in files.plots] == plots
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "comparison.html", "comparison.json", "comparison.md",
+        "comparison.html", "comparison.json", "comparison.md", *plots,
     ]  # fmt: skip
+    for path in files.plots:
+        drawing = ElementTree.parse(path)
+        assert drawing.getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        assert "var(" not in path.read_text(encoding="utf-8")
 
 
 def test_nothing_to_show_is_no_error() -> None:
