@@ -20,10 +20,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dgemm
 
 from mipprune.problem import ChannelSelection, Term, solve_psd
 
-__all__ = ["Engine", "LossEngine", "QuadraticEngine", "engine_for"]
+__all__ = ["Engine", "LossEngine", "QuadraticEngine", "Tableau", "engine_for"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -60,8 +61,11 @@ class Engine(Protocol):
         """
 
 
-class _Tableau:
-    """Sweep tableau of one term."""
+class Tableau:
+    """Sweep tableau of one term; usable after ``reset``.
+
+    ``gram`` and ``cross`` are its data, every channel padded to ``g`` rows.
+    """
 
     def __init__(self, term: Term) -> None:
         p, g = term.n_channels, max(int(term.group_sizes.max(initial=0)), 1)
@@ -107,8 +111,8 @@ class _Tableau:
         pivot = self.table[rows]
         ratio = inverse @ pivot
         new_right = inverse @ self.right[rows]
-        self.right -= pivot.T @ new_right
-        self.table -= pivot.T @ ratio
+        _subtract_product(self.right, pivot, new_right)
+        _subtract_product(self.table, pivot, ratio)
         self.table[rows] = sign * ratio
         self.table[:, rows] = self.table[rows].T
         corner = -sign * inverse * sign.T
@@ -154,6 +158,14 @@ class _Tableau:
         return single[:, None] - 0.5 * _traces(reduced, new)
 
 
+def _subtract_product(matrix: Floats, left: Floats, right: Floats) -> None:
+    """``matrix -= left' right`` in place, in one sweep over its memory."""
+    # BLAS works on columns: a C-ordered array is its transpose there.
+    result = dgemm(-1.0, right.T, left.T, beta=1.0, c=matrix.T, trans_b=1, overwrite_c=1)
+    if not np.shares_memory(result, matrix):
+        matrix[...] = result.T
+
+
 def _is_regular(matrix: Floats) -> bool:
     """Whether Cholesky pivots stay well away from zero."""
     if not matrix.size:
@@ -183,7 +195,7 @@ class LossEngine:
     def __init__(self, problem: ChannelSelection) -> None:
         canonical = problem.canonical()
         self.prices = canonical.prices
-        self.tables = [_Tableau(term) for term in canonical.terms]
+        self.tables = [Tableau(term) for term in canonical.terms]
         self.reset(np.zeros(problem.n_channels, dtype=bool))
 
     def reset(self, mask: Bools) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrs
 
 from mipprune.problem._box import boxed_weights
 from mipprune.problem._term import Term
@@ -28,7 +29,8 @@ def solve_psd(matrix: Floats, right: Floats) -> Floats:
     if factor is not None:
         pivots = np.diag(factor)
         if pivots.min() > 1e-6 * pivots.max():
-            return np.linalg.solve(factor.T, np.linalg.solve(factor, right))
+            solution: Floats = dpotrs(factor.T, right.reshape(len(right), -1), lower=0)[0]
+            return np.ascontiguousarray(solution.reshape(right.shape))
     eigenvalues, vectors = np.linalg.eigh(matrix)
     floor = eigenvalues[-1] * matrix.shape[0] * np.finfo(np.float64).eps
     safe = eigenvalues > max(floor, 0.0)

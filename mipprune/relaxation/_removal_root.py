@@ -122,10 +122,20 @@ class Root:
         directions, costs = [], np.zeros(n)
         for term in self.terms_of(patterns):
             z = np.zeros_like(term.coefficients)
-            for j in range(n):
-                own = term.channel == j
-                b = term.coefficients[own]
-                z[own] = np.linalg.lstsq(term.inverse[np.ix_(own, own)], b, rcond=None)[0]
+            starts = np.searchsorted(term.channel, np.arange(n + 1))
+            single = np.flatnonzero(np.diff(starts) == 1)
+            rows = starts[single]
+            own = term.inverse[rows, rows]
+            z[rows] = (
+                term.coefficients[rows] * np.divide(1.0, own, where=own > 0, out=0 * own)[:, None]
+            )
+            costs[single] += 0.5 * (term.coefficients[rows] * z[rows]).sum(1)
+            for j in np.flatnonzero(np.diff(starts) > 1):
+                own, b = (
+                    slice(starts[j], starts[j + 1]),
+                    term.coefficients[starts[j] : starts[j + 1]],
+                )
+                z[own] = np.linalg.lstsq(term.inverse[own, own], b, rcond=None)[0]
                 costs[j] += 0.5 * float(np.vdot(b, z[own]))
             directions.append(z)
         return directions, costs
@@ -247,11 +257,14 @@ class Root:
         for term, z, (eta, tail, lost) in zip(
             self.terms_of(member.patterns), member.directions, self.rounding, strict=True
         ):
+            starts = np.searchsorted(term.channel, np.arange(n + 1))
+            single = np.flatnonzero(np.diff(starts) == 1)
+            rows = starts[single]
             forms = np.zeros(n)
-            for j in range(n):
-                own = term.channel == j
-                block = term.inverse[np.ix_(own, own)]
-                forms[j] = float(np.vdot(z[own], block @ z[own]))
+            forms[single] = np.diag(term.inverse)[rows] * (z[rows] ** 2).sum(1)
+            for j in np.flatnonzero(np.diff(starts) > 1):
+                own = slice(starts[j], starts[j + 1])
+                forms[j] = float(np.vdot(z[own], term.inverse[own, own] @ z[own]))
             most = float(np.sqrt(np.abs(forms)).sum())
             size_here = float(np.abs(term.coefficients * z).sum()) * len(term.inverse)
             margin += 2 * eta * most**2 + 4 * tail * (most + tail) + 4 * lost
