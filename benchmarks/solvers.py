@@ -1,27 +1,34 @@
-"""Side by side: our branch and bound, enumeration, HiGHS cuts and SCIP cones.
+"""Side by side: our branch and bound, enumeration, HiGHS cuts, SCIP and Gurobi cones.
 
-Every method gets the same instances, gap and time limit on one thread, in its
-own process, so that no method warms another's caches. A run that does not close
-the gap counts as its time limit, a lower limit, marked ``>=``.
+Every method gets the same instances, gap and limit on one thread, in its own process, so
+that no method warms another's caches. The limit is processor seconds: a run gets ``--wall``
+times as many on the clock of the wall and counts as closed only if it used no more than the
+limit. Runs under a second are repeated, the least of three counts. A run that does not
+close the gap counts as what it used, at most the limit: a lower limit, marked ``>=``.
+What Gurobi's licence does not allow, and models that take longer to write than the limit,
+are listed as refused and are in no mean.
 
-    python benchmarks/solvers.py --layers FOLDER --time-limit 10 --out result.json
+    python benchmarks/solvers.py --layers FOLDER --time-limit 8 --out result.json
     python benchmarks/solvers.py --draw profile.svg --results result.json ...
 
 The second command draws performance profiles (Dolan, More 2002), one panel per result
 file, since their clocks and limits differ: the share of the instances that a method
 closed within a factor of the fastest method's time on the same instance, of those that
-it ran (their number is in the legend).
+it ran (their number is in the legend). Rows that the result file holds are not run again,
+so that a long comparison can be made in pieces (``--methods``, ``--match``).
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -30,7 +37,8 @@ import numpy as np  # noqa: E402  # the thread counts above must be set first
 
 from mipprune._support.files import atomic_path, write_json  # noqa: E402  # as above
 from mipprune._support.provenance import provenance  # noqa: E402  # as above
-from mipprune.problem import ChannelSelection  # noqa: E402  # as above
+from mipprune.errors import SolverError  # noqa: E402
+from mipprune.problem import ChannelSelection, Termination  # noqa: E402  # as above
 from mipprune.solvers import methods_for, solve  # noqa: E402  # as above
 
 if TYPE_CHECKING:
@@ -38,15 +46,19 @@ if TYPE_CHECKING:
 
 Row = dict[str, object]
 
-METHODS = ("branch-and-bound", "enumerate", "outer-approximation", "conic")
-KEEPS = {16: (8,), 32: (24,)}
+OURS = "branch-and-bound"
+METHODS = (OURS, "enumerate", "outer-approximation", "conic", "gurobi")
+KEEPS = {16: (12, 8), 32: (24,)}
 MAX_ENUMERATED = 16
 FLOOR = 1e-4  # seconds; below it a clock says nothing
+REPEATS = 3
+NOT_BEGUN = "not begun: writing the model alone would outlast the limit"
 COLOURS = {
     "branch-and-bound": "#4477aa",
     "enumerate": "#ccbb44",
     "outer-approximation": "#ee6677",
     "conic": "#228833",
+    "gurobi": "#66ccee",
     "l0bnb": "#aa3377",
 }
 
@@ -85,19 +97,41 @@ def instances(
 
 def applicable(problem: ChannelSelection) -> list[str]:
     """Methods that run on an instance."""
-    taken = [method for method in METHODS if method in methods_for(problem)]
-    return [m for m in taken if m != "enumerate" or problem.n_channels <= MAX_ENUMERATED]
+    taken = methods_for(problem)
+    if "conic" in taken and importlib.util.find_spec("gurobipy") is not None:
+        taken.append("gurobi")
+    return [
+        method
+        for method in METHODS
+        if method in taken and (method != "enumerate" or problem.n_channels <= MAX_ENUMERATED)
+    ]
 
 
-def measure(problem: ChannelSelection, method: str, time_limit: float, gap: float) -> Row:
-    """Run one method once."""
-    solution = solve(problem, method, time_limit=time_limit, gap=gap)
-    closed = bool(solution.mask is not None and solution.gap <= gap * 1.001)
+def measure(
+    problem: ChannelSelection, method: str, limit: float, gap: float, wall: float = 1.0
+) -> Row:
+    """Run one method: least processor seconds of up to three short runs."""
+    options: dict[str, Any] = {"solver": "gurobi"} if method == "gurobi" else {}
+    name = "conic" if method == "gurobi" else method
+    times, clocks = [], []
+    for _ in range(REPEATS):
+        began = time.process_time()
+        try:
+            solution = solve(problem, name, time_limit=wall * limit, gap=gap, **options)
+        except SolverError as error:
+            return {"method": method, "closed": False, "refused": str(error)}
+        times.append(time.process_time() - began)
+        clocks.append(solution.seconds)
+        if clocks[-1] > 1.0:
+            break
+    used = min(times)
+    if solution.termination is Termination.TIME_LIMIT and max(clocks) < 0.5 * wall * limit:
+        return {"method": method, "closed": False, "refused": NOT_BEGUN}
     return {
         "method": method,
-        # What a run overshoots the limit by is not held against it.
-        "seconds": solution.seconds if closed else time_limit,
-        "closed": closed,
+        "seconds": min(used, limit),
+        "wall_seconds": min(clocks),
+        "closed": bool(solution.mask is not None and solution.gap <= gap * 1.001 and used <= limit),
         "value": solution.value,
         "bound": solution.bound if math.isfinite(solution.bound) else None,
         "gap": solution.gap if math.isfinite(solution.gap) else None,
@@ -107,67 +141,78 @@ def measure(problem: ChannelSelection, method: str, time_limit: float, gap: floa
     }
 
 
+def chosen(
+    options: argparse.Namespace, method: str, done: set[tuple[str, str]]
+) -> Iterator[tuple[str, ChannelSelection]]:
+    """Instances that a method has still to run."""
+    for name, problem in instances(options.layers, tuple(options.sizes)):
+        wanted = options.match in name and (name, method) not in done
+        if wanted and method in applicable(problem):
+            yield name, problem
+
+
 def _child(
     method: str,
-    layers: Path | None,
-    sizes: tuple[int, ...],
-    limit: float,
-    gap: float,
+    options: argparse.Namespace,
+    done: set[tuple[str, str]],
     queue: "multiprocessing.Queue[object]",
 ) -> None:
-    small = autoregressive(6, 0.5, 0.1)
-    measure(small, method, limit, gap)  # compile and load before the clock starts
-    for name, problem in instances(layers, sizes):
-        if method in applicable(problem):
-            row = measure(problem, method, limit, gap)
+    try:
+        todo = list(chosen(options, method, done))
+        if todo:  # compile and load before the clock starts
+            measure(autoregressive(6, 0.5, 0.1), method, options.time_limit, options.gap)
+        for name, problem in todo:
+            row = measure(problem, method, options.time_limit, options.gap, options.wall)
+            row["time_limit"] = options.time_limit
             queue.put({"instance": name, "p": problem.n_channels, **row})
-    queue.put(None)
+    finally:
+        queue.put(None)
 
 
-def run(layers: Path | None, sizes: tuple[int, ...], limit: float, gap: float) -> list[Row]:
-    """All methods on all instances, one process per method."""
+def run(options: argparse.Namespace, done: set[tuple[str, str]]) -> Iterator[Row]:
+    """The methods on the instances not yet done, one process per method."""
     context = multiprocessing.get_context("spawn")
-    rows: list[Row] = []
-    for method in METHODS:
+    for method in options.methods:
         queue: multiprocessing.Queue[object] = context.Queue()
-        child = context.Process(target=_child, args=(method, layers, sizes, limit, gap, queue))
+        child = context.Process(target=_child, args=(method, options, done, queue))
         child.start()
-        while True:
-            row = queue.get()
-            if not isinstance(row, dict):
-                break
-            rows.append(row)
-            mark = "" if row["closed"] else ">= "
-            sys.stderr.write(f"{row['instance']}  {method}  {mark}{row['seconds']:.3g} s\n")
+        while isinstance(row := queue.get(), dict):
+            mark = "refused" if "refused" in row else "" if row["closed"] else ">= "
+            sys.stderr.write(f"{row['instance']}  {method}  {mark}{row.get('seconds', '')}\n")
+            yield row
         child.join()
-    return rows
+
+
+def seconds_of(row: Row) -> float:
+    """Seconds of a run, not below what a clock can tell."""
+    return max(float(str(row["seconds"])), FLOOR)
 
 
 def summary(rows: list[Row]) -> list[Row]:
-    """Geometric means over the instances that both a method and ours ran."""
-    ours = {r["instance"]: r for r in rows if r["method"] == "branch-and-bound"}
-    result = []
-    for kind in ("ar1", "layer"):
-        for method in METHODS:
-            mine = [
-                r for r in rows if r["method"] == method and str(r["instance"]).startswith(kind)
-            ]
-            if not mine:
-                continue
-            logs = [math.log(max(float(str(r["seconds"])), 1e-4)) for r in mine]
-            base = [math.log(max(float(str(ours[r["instance"]]["seconds"])), 1e-4)) for r in mine]
-            mean = sum(logs) / len(logs)
-            result.append(
-                {
-                    "kind": kind,
-                    "method": method,
-                    "instances": len(mine),
-                    "closed": sum(bool(r["closed"]) for r in mine),
-                    "geometric_mean_seconds": math.exp(mean),
-                    "times_ours": math.exp(mean - sum(base) / len(base)),
-                    "lower_limit": not all(r["closed"] for r in mine),
-                }
-            )
+    """Geometric means by kind, size and method over the instances that it and ours ran."""
+    ours = {r["instance"]: r for r in rows if r["method"] == OURS}
+    groups: dict[tuple[str, object, object], list[Row]] = {}
+    for row in rows:
+        if "refused" not in row and row["instance"] in ours:
+            key = (str(row["instance"]).split(maxsplit=1)[0], row.get("p"), row["method"])
+            groups.setdefault(key, []).append(row)
+    result: list[Row] = []
+    for (kind, p, method), mine in groups.items():
+        mean = sum(math.log(seconds_of(r)) for r in mine) / len(mine)
+        ratios = [seconds_of(r) / seconds_of(ours[r["instance"]]) for r in mine]
+        result.append(
+            {
+                "kind": kind,
+                "p": p,
+                "method": method,
+                "instances": len(mine),
+                "closed": sum(bool(r["closed"]) for r in mine),
+                "geometric_mean_seconds": math.exp(mean),
+                "times_ours": math.exp(sum(map(math.log, ratios)) / len(ratios)),
+                "least_times_ours": min(ratios),
+                "lower_limit": not all(r["closed"] for r in mine),
+            }
+        )
     return result
 
 
@@ -178,9 +223,11 @@ def profile(rows: list[Row]) -> dict[str, list[float]]:
     """
     times: dict[str, dict[str, float]] = {}
     for row in rows:
-        seconds = max(float(str(row["seconds"])), FLOOR) if row["closed"] else math.inf
+        if "refused" in row:
+            continue
+        seconds = seconds_of(row) if row["closed"] else math.inf
         times.setdefault(str(row["instance"]), {})[str(row["method"])] = seconds
-    methods = list(dict.fromkeys(str(row["method"]) for row in rows))
+    methods = list(dict.fromkeys(str(row["method"]) for row in rows if "refused" not in row))
     ratios: dict[str, list[float]] = {method: [] for method in methods}
     for by_method in times.values():
         best = min(by_method.values())
@@ -235,43 +282,54 @@ def save_figure(files: list[Path], target: Path) -> None:
         draw(files).savefig(temporary, format="svg", metadata={"Date": None})
 
 
-def main() -> None:
-    """Parse arguments, run, print the summary and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def save(options: argparse.Namespace, rows: list[Row]) -> None:
+    """Write what is measured so far."""
+    if options.out is None:
+        return
+    record = provenance()
+    record["command"] = "python benchmarks/solvers.py --layers FOLDER"
+    record["load_average"] = list(os.getloadavg())
+    content = {"provenance": record, "time_limit": options.time_limit, "gap": options.gap}
+    content |= {"clock": "processor seconds", "summary": summary(rows), "runs": rows}
+    write_json(options.out, content)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--layers", type=Path, help="folder of problem files (.npz)")
     parser.add_argument("--sizes", type=int, nargs="*", default=[16, 32, 64])
-    parser.add_argument("--time-limit", type=float, default=10.0)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--match", default="", help="only instances whose name contains this")
+    parser.add_argument("--time-limit", type=float, default=8.0, help="processor seconds")
+    parser.add_argument("--wall", type=float, default=4.0, help="wall clock per processor second")
     parser.add_argument("--gap", type=float, default=1e-4)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--draw", type=Path, help="SVG file: draw --results, run nothing")
     parser.add_argument("--results", type=Path, nargs="+", default=[])
+    return parser
+
+
+def main() -> None:
+    """Parse arguments, run, print the summary and write the result."""
+    parser = arguments()
     options = parser.parse_args()
     if options.draw is not None:
         if not options.results:
             parser.error("--draw: name the result files with --results")
         save_figure(options.results, options.draw)
         return
-    rows = run(options.layers, tuple(options.sizes), options.time_limit, options.gap)
-    table = summary(rows)
-    for line in table:
+    stored = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
+    rows: list[Row] = stored.get("runs", [])
+    for row in run(options, {(str(r["instance"]), str(r["method"])) for r in rows}):
+        rows.append(row)
+        save(options, rows)
+    for line in summary(rows):
         mark = ">= " if line["lower_limit"] else ""
         print(
-            f"{line['kind']:6} {line['method']:20} {line['closed']}/{line['instances']} closed  "
+            f"{line['kind']:6} p={line['p']} {line['method']:20} "
+            f"{line['closed']}/{line['instances']} closed  "
             f"{mark}{line['geometric_mean_seconds']:.3g} s  {mark}{line['times_ours']:.3g} x ours"
-        )
-    if options.out is not None:
-        record = provenance()
-        record["command"] = "python benchmarks/solvers.py"
-        record["load_average"] = list(os.getloadavg())
-        write_json(
-            options.out,
-            {
-                "provenance": record,
-                "time_limit": options.time_limit,
-                "gap": options.gap,
-                "summary": table,
-                "runs": rows,
-            },
         )
 
 

@@ -1,12 +1,14 @@
 """Mixed-integer cone solvers through Pyomo: SCIP, and Gurobi where present.
 
-The model is :mod:`mipprune.formulation.split_loss` with bounds on the weights
-from a first feasible mask, in units of half the energy. The external solver's
-tolerances let its value and bound sit slightly below the truth: the value is
-recomputed from the mask, and a gap that they leave open is reported as open.
+The model is one of :mod:`mipprune.formulation.split_loss`,
+:mod:`mipprune.formulation.perspective_cone` and :mod:`mipprune.formulation.big_m`, with
+bounds on the weights from a first feasible mask, in units of half the energy. The
+external solver's tolerances let its value and bound sit slightly below the truth: the
+value is recomputed from the mask, and a gap that they leave open is reported as open.
 """
 
 import math
+from importlib import import_module
 from typing import Any
 
 import pyomo.environ as pyo
@@ -16,14 +18,21 @@ from pyomo.contrib.solver.common.results import TerminationCondition
 
 from mipprune._support.checks import require_choice
 from mipprune.errors import MissingExtraError, SolverError
-from mipprune.formulation import binary_quadratic_model, mask_of, split_loss_model
+from mipprune.formulation import (
+    big_m_model,
+    binary_quadratic_model,
+    mask_of,
+    perspective_cone_model,
+    split_loss_model,
+)
 from mipprune.problem import ChannelSelection, Solution, Termination
 from mipprune.solvers._external import External, normalised
 from mipprune.solvers._monitor import Callback, Monitor, checked_request
 
-__all__ = ["CONE_SOLVERS", "solve_conic"]
+__all__ = ["CONE_FORMULATIONS", "CONE_SOLVERS", "solve_conic"]
 
 CONE_SOLVERS = ("scip", "gurobi")
+CONE_FORMULATIONS = ("auto", "split-loss", "perspective", "big-m")
 
 GUROBI_LICENCE = 200
 """Variables that the licence inside the gurobipy package allows once anything is quadratic."""
@@ -43,6 +52,7 @@ def solve_conic(
     callback: Callback | None = None,
     log: bool = False,
     solver: str = "scip",
+    formulation: str = "auto",
 ) -> Solution:
     """Choose channels with a mixed-integer second-order cone solver.
 
@@ -54,6 +64,10 @@ def solve_conic(
         As in :func:`mipprune.solvers.solve`; the callback is called before and
         after the external search only.
     solver : {"scip", "gurobi"}
+    formulation : {"auto", "split-loss", "perspective", "big-m"}
+        Of variants refit and scale; see docs/formulations.md. ``auto`` is the split
+        loss for SCIP and the perspective, which has fewest variables of those with
+        that relaxation, for Gurobi.
 
     Returns
     -------
@@ -64,21 +78,22 @@ def solve_conic(
     Raises
     ------
     InputError
-        Unknown solver.
+        Unknown solver or formulation.
     MissingExtraError
         The solver's package is not installed.
     SolverError
-        The solver fails, for example because a licence is too small.
+        The solver fails, or its licence does not allow a model of this size.
     """
     checked_request(problem, time_limit, gap, seed, callback, log)
     require_choice("solver", solver, CONE_SOLVERS)
+    require_choice("formulation", formulation, CONE_FORMULATIONS)
     interface = _interface(solver)
     monitor = Monitor("conic", time_limit, callback, log)
     state = External(problem, monitor, f"conic ({solver})", gap)
     state.version = f"{PACKAGES[solver]} {'.'.join(map(str, interface.version()))}"
 
     def search() -> Termination:
-        termination = _run(state, interface, solver, seed)
+        termination = _run(state, interface, solver, formulation, seed)
         state.check()
         return termination
 
@@ -92,17 +107,9 @@ def _interface(solver: str) -> Any:
     return interface
 
 
-def _run(state: External, interface: Any, solver: str, seed: int) -> Termination:
+def _run(state: External, interface: Any, solver: str, formulation: str, seed: int) -> Termination:
     scaled, factor = normalised(state.problem)
-    if scaled.variant == "mask":
-        model = binary_quadratic_model(scaled)
-    else:
-        state.afford(scaled)
-        model = split_loss_model(scaled, state.mask)
-        _switch(model, scaled)
-    size = sum(1 for _ in model.component_data_objects(ctype=pyo.Var))
-    if solver == "gurobi" and size > GUROBI_LICENCE:
-        state.statistics["variables"] = size
+    model = _model(state, scaled, solver, formulation)
     remaining = state.monitor.remaining
     if state.mask is not None:
         for j, kept in enumerate(state.mask):
@@ -117,14 +124,41 @@ def _run(state: External, interface: Any, solver: str, seed: int) -> Termination
             load_solutions=False,
             raise_exception_on_nonoptimal_result=False,
         )
-    except (RuntimeError, ValueError) as error:
-        hint = (
-            f"; it has {size} variables and the licence inside gurobipy allows {GUROBI_LICENCE}"
-            if solver == "gurobi" and size > GUROBI_LICENCE
-            else ""
-        )
-        raise SolverError(f"{solver} failed on this problem ({error}){hint}") from error
+    except _failures(solver) as error:
+        raise SolverError(_refusal(solver, model, error)) from error
     return _read(state, model, results, factor)
+
+
+def _model(state: External, scaled: ChannelSelection, solver: str, formulation: str) -> Any:
+    if scaled.variant == "mask":
+        return binary_quadratic_model(scaled)
+    state.afford(scaled)
+    if formulation == "big-m":
+        return big_m_model(scaled, state.mask)
+    split = formulation == "split-loss" or (formulation == "auto" and solver == "scip")
+    model = (split_loss_model if split else perspective_cone_model)(scaled, state.mask)
+    _switch(model, scaled)
+    return model
+
+
+def _failures(solver: str) -> tuple[type[Exception], ...]:
+    """What the interface raises where the solver fails."""
+    if solver == "gurobi":
+        return RuntimeError, ValueError, import_module("gurobipy").GurobiError
+    return RuntimeError, ValueError
+
+
+def _refusal(solver: str, model: Any, error: Exception) -> str:
+    """Message of a failure; says so where it is the size that the licence refuses."""
+    if solver != "gurobi" or "license" not in str(error):
+        return f"{solver} failed on this problem ({error})"
+    size = sum(1 for _ in model.component_data_objects(ctype=pyo.Var))
+    return (
+        f"gurobi refuses this model of {size} variables ({error}): the licence inside the "
+        f"gurobipy package allows {GUROBI_LICENCE} variables once anything is quadratic, and "
+        "2000 variables and rows else; use a licence of your own, a formulation with fewer "
+        "variables (formulation='big-m'), or method 'branch-and-bound'"
+    )
 
 
 def _switch(model: Any, problem: ChannelSelection) -> None:

@@ -42,6 +42,9 @@ BATCH_SHARE = 0.05
 BOXED_TRIALS = 24
 """Moves whose value is computed exactly per step under a box."""
 
+MEMORY = 1 << 16
+"""Most masks whose value under a box is remembered."""
+
 
 def search_locally(
     problem: ChannelSelection,
@@ -105,6 +108,7 @@ class _Search:
         self.steps = 0
         self.infeasible = False
         self.seen: set[bytes] = set()
+        self.known: dict[bytes, float] = {}
 
     def run(self, start: Bools | None, rounds: int | None) -> None:
         """First descents, then kicks."""
@@ -146,10 +150,21 @@ class _Search:
 
     def keep(self) -> None:
         """Recompute the value of the current mask and compare it with the best."""
-        value = self.problem.value(self.engine.mask)
+        value = self.value_of(self.engine.mask)
         if value < self.value:
             self.best, self.value = self.engine.mask.copy(), value
         self.check()
+
+    def value_of(self, mask: Bools) -> float:
+        """Value from the data; under a box, a quadratic program each, once per mask."""
+        if not self.boxed:
+            return self.problem.value(mask)
+        value = self.known.get(mask.tobytes())
+        if value is None:
+            value = self.problem.value(mask)
+            if len(self.known) < MEMORY:
+                self.known[mask.tobytes()] = value
+        return value
 
     def check(self) -> None:
         """Clock and callback; counts a step."""
@@ -301,9 +316,9 @@ class _Search:
             if math.isfinite(cost)
         ]
         ranked.sort(key=lambda move: move[0])
-        current = self.problem.value(self.engine.mask)
+        current = self.value_of(self.engine.mask)
         for _, channels in ranked[:BOXED_TRIALS]:
-            if self.problem.value(_flipped(self.engine.mask, channels)) < current - self.step:
+            if self.value_of(_flipped(self.engine.mask, channels)) < current - self.step:
                 self.engine.flip(channels)
                 return True
             self.check()

@@ -211,3 +211,21 @@ def test_a_box_is_respected() -> None:
     found, best = search_locally(problem), enumerate_masks(problem)
     assert found.value == pytest.approx(best.value, rel=1e-9)
     assert np.abs(found.weights[0]).max() <= 0.3
+
+
+def test_under_a_box_no_mask_is_solved_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    term = layer(8, 2, 8).terms[0]
+    boxed = Term.create(
+        term.gram, term.cross, term.energy, term.group_sizes, ridge=term.ridge, big_m=0.3
+    )
+    problem, solved = ChannelSelection.from_terms([boxed], keep=4), list[bytes]()
+    original = ChannelSelection.value
+
+    def value(self: ChannelSelection, mask: np.ndarray) -> float:
+        solved.append(np.asarray(mask, dtype=bool).tobytes())
+        return original(self, mask)
+
+    monkeypatch.setattr(ChannelSelection, "value", value)
+    found = search_locally(problem, rounds=24)
+    assert found.nodes > len(solved)
+    assert len(set(solved)) >= len(solved) - 1  # the result computes its own value once more
