@@ -15,6 +15,7 @@ from mipprune.problem._value import best_weights, value_of_weights
 from mipprune.relaxation.removal import RemovalForm
 from mipprune.solvers.branch_and_bound._frontier import Found, Task
 from mipprune.solvers.branch_and_bound._state import KEPT, REMOVED, UNDECIDED
+from mipprune.solvers.branch_and_bound._twins import children, twin_labels
 
 __all__ = ["WORST", "CarefulExplorer", "condition", "downdate_margin"]
 
@@ -80,9 +81,9 @@ class CarefulExplorer:
         if below >= task.shared[0]:
             found.pruned = below
             return found
-        for c in range(undecided.size):
+        for c, free in children(undecided, twin_labels(self.problem)):
             child = np.where(stays, KEPT, REMOVED).astype(np.int8)
-            child[undecided[:c]] = UNDECIDED
+            child[free] = UNDECIDED
             child[undecided[c]] = REMOVED
             found.states.append(child)
             found.bounds.append(below)

@@ -33,6 +33,7 @@ from mipprune.solvers.branch_and_bound._state import (
     make_scratch,
     make_stack,
 )
+from mipprune.solvers.branch_and_bound._twins import children, twin_labels
 
 __all__ = ["CompiledExplorer", "RangeSpaceExplorer"]
 
@@ -172,9 +173,9 @@ class RangeSpaceExplorer:
             without,
         )
         order = np.argsort(delta, kind="stable")
-        for c in range(n):
+        for c, free in children(undecided[order], twin_labels(self.problem)):
             child = np.where(complete == 1, 1, REMOVED).astype(np.int8)
-            child[undecided[order[:c]]] = UNDECIDED
+            child[free] = UNDECIDED
             child[undecided[order[c]]] = REMOVED
             below = max(task.bound, value + max(gain, float(forced[order[c]])))
             if monotone:

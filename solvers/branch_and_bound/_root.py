@@ -9,6 +9,7 @@ from mipprune.problem import ChannelSelection
 from mipprune.problem._resources import RELATIVE_SLACK
 from mipprune.relaxation.removal import RemovalForm, TermRemoval
 from mipprune.solvers.branch_and_bound._state import REMOVED, UNDECIDED, Program, Stack
+from mipprune.solvers.branch_and_bound._twins import NO_TWIN, twin_labels
 
 __all__ = ["Root", "binary_root", "removal_root"]
 
@@ -162,6 +163,7 @@ def _program(
     pure = sizes.size == 0
     box = problem.has_box and not pure
     monotone = not pure and not lower and not problem.parts and bool(np.all(prices[free] <= 0))
+    twins = twin_labels(problem)
     program = Program(
         sizes=sizes,
         prices=prices,
@@ -169,6 +171,7 @@ def _program(
         use_low=np.array([r.costs for r in lower], dtype=np.float64).reshape(len(lower), p),
         slack=RELATIVE_SLACK * totals,
         parts=np.array([_numbered(part) for part in problem.parts], dtype=np.int64).reshape(-1, p),
+        twins=twins if np.any(twins != NO_TWIN) else np.zeros(0, dtype=np.int64),
         extra=extra,
         steps=steps,
         flags=np.array([monotone, box, pure], dtype=np.int64),

@@ -49,6 +49,7 @@ from mipprune.solvers.branch_and_bound._state import (
     prune,
     square,
 )
+from mipprune.solvers.branch_and_bound._twins import skip_twins
 
 __all__ = ["search"]
 
@@ -213,6 +214,8 @@ def _branch(
         bounds[c] = max(value + bounds[c], bound)
     for c in range(kept, n):
         bounds[c] = INFINITY
+    if program.twins.size > 0:
+        skip_twins(program.twins, stack, level, first, kept)
     stack.counts[level, NEXT] = first
 
 

@@ -35,6 +35,7 @@ from mipprune.solvers.branch_and_bound._incumbent import eliminate, swap
 from mipprune.solvers.branch_and_bound._root import binary_root, removal_root
 from mipprune.solvers.branch_and_bound._state import KEPT, REMOVED, UNDECIDED
 from mipprune.solvers.branch_and_bound._strong import StrongExplorer, strong_pays, warm_up
+from mipprune.solvers.branch_and_bound._twins import dead_channels
 
 __all__ = ["branch_and_bound"]
 
@@ -111,6 +112,8 @@ def branch_and_bound(
     state = np.zeros(problem.n_channels, dtype=np.int8)
     state[problem.forced_in] = KEPT
     state[problem.forced_out] = REMOVED
+    if not isinstance(explorer, AdditionExplorer):
+        state[dead_channels(canonical)] = REMOVED
     frontier = Frontier(explorer, canonical, limits, partial(_first_mask, explorer, state))
     if given is not None:
         frontier.offer(given)

@@ -66,7 +66,8 @@ class Program(NamedTuple):
 
     ``sizes`` (terms,) rows per channel; ``prices`` (p,); ``use`` (r, p) resources
     with upper and ``use_low`` with lower limits, ``slack`` their rounding;
-    ``parts`` (k, p) equal counts; ``extra`` (p, p) the Q of an objective that
+    ``parts`` (k, p) equal counts; ``twins`` (p,) classes of channels that may change
+    places, empty where there are none; ``extra`` (p, p) the Q of an objective that
     is itself pairwise (variant mask), without terms.
     """
 
@@ -76,6 +77,7 @@ class Program(NamedTuple):
     use_low: Floats
     slack: Floats
     parts: Integers
+    twins: Integers
     extra: Floats
     steps: Integers
     flags: Integers

@@ -30,6 +30,7 @@ from mipprune.solvers.branch_and_bound._pair_forms import (
 )
 from mipprune.solvers.branch_and_bound._root import Root
 from mipprune.solvers.branch_and_bound._state import KEPT, MONOTONE, REMOVED, UNDECIDED
+from mipprune.solvers.branch_and_bound._twins import NO_TWIN
 from mipprune.solvers.branch_and_bound._volume import climb
 
 __all__ = ["StrongExplorer", "strong_pays", "warm_up"]
@@ -217,6 +218,10 @@ class StrongExplorer:
         for value, below in ((REMOVED, result.forced), (KEPT, result.without)):
             child = state.copy()
             child[undecided[branch]] = value
+            if value == KEPT and self.root.program.twins.size:
+                labels = self.root.program.twins
+                same = (labels == labels[undecided[branch]]) & (labels != NO_TWIN)
+                child[same & (child == UNDECIDED)] = KEPT
             self._remember(child, result.point)
             children.append((child, max(bound, float(below[branch]))))
         return children
