@@ -3,6 +3,7 @@
 from mipprune.relaxation._certify import certify
 from mipprune.relaxation._path import PathPoint, path
 from mipprune.relaxation._relax import RELAXATION_KINDS, relax
+from mipprune.relaxation._removal_relax import bounds_of_keeps
 from mipprune.relaxation._result import Relaxation
 from mipprune.relaxation._spr import SprParameters, spr_parameters
 from mipprune.relaxation.removal import RemovalForm, TermRemoval, removal_form
@@ -14,6 +15,7 @@ __all__ = [
     "RemovalForm",
     "SprParameters",
     "TermRemoval",
+    "bounds_of_keeps",
     "certify",
     "path",
     "relax",

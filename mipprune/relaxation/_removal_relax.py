@@ -1,20 +1,24 @@
 """Relaxations of the removing side: Gilmore-Lawler, RLT, Hadamard SDP."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mipprune._support.checks import require_integer, require_iterable
 from mipprune.errors import NoSolutionError
+from mipprune.problem import ChannelSelection, require_problem, solve_psd
 from mipprune.relaxation._ascent import ascend
 from mipprune.relaxation._hadamard import HadamardResult, minimise_hadamard
+from mipprune.relaxation._limits import Limits
 from mipprune.relaxation._patterns import Patterns, cluster
-from mipprune.relaxation._removal_root import Member, Root
+from mipprune.relaxation._removal_root import Member, Root, row_sums
 from mipprune.relaxation._request import Request
 from mipprune.relaxation._result import Relaxation
 
-__all__ = ["REMOVAL_KINDS", "relax_removal"]
+__all__ = ["REMOVAL_KINDS", "bounds_of_keeps", "relax_removal"]
 
 Floats = NDArray[np.float64]
 
@@ -41,9 +45,9 @@ class _Family:
     value: float = np.inf
     iterations: int = 0
 
-    def add(self, member: Member) -> None:
+    def add(self, member: Member, pairs: tuple[Floats, Floats, Floats] | None = None) -> None:
         self.members.append(member)
-        self.table.append(self.root.bounds(member))
+        self.table.append(self.root.bounds(member, pairs))
 
     @property
     def best(self) -> Floats:
@@ -90,6 +94,38 @@ def relax_removal(request: Request) -> Relaxation:
     )
 
 
+def bounds_of_keeps(problem: ChannelSelection, keeps: Sequence[int]) -> Floats:
+    """Bound on the masks of at most ``keep`` channels for several keeps, from one factorisation.
+
+    Those of single directions (kind ``gl`` of :func:`relax`, to which one keep costs
+    about as much as all of them), for the variants refit and scale; inf where no
+    mask meets the problem's limits with so few channels.
+
+    Parameters
+    ----------
+    problem : ChannelSelection
+    keeps : sequence of int
+
+    Returns
+    -------
+    float64 (len(keeps),)
+    """
+    wanted = [require_integer("keeps", k, at_least=0) for k in require_iterable("keeps", keeps)]
+    canonical = require_problem(problem).canonical()
+    family = _Family(Root(canonical, Limits.of(problem)))
+    root = family.root
+    if not root.counts.size:
+        return np.full(len(wanted), np.inf)
+    if root.monotone:
+        # Then only the fewest removals that a keep admits matter.
+        least = root.kept.sum() + root.size - np.array(wanted)
+        places = np.unique(np.searchsorted(root.counts, least))
+        root.counts = root.counts[places[places < root.counts.size]]
+    _add_single(family, np.zeros(len(root.limits.limits)))
+    bounds, kept = family.best, root.kept.sum() + root.size - root.counts
+    return np.array([np.min(bounds[kept <= keep], initial=np.inf) for keep in wanted])
+
+
 def _prices(request: Request, root: Root) -> list[Floats]:
     """Multipliers of the limits to try: none, and those that balance cost and saving."""
     limits = request.limits
@@ -108,12 +144,15 @@ def _add_single(family: _Family, multipliers: Floats) -> None:
     """Members of scaled single directions, the exact ones for one and for all removals."""
     root, n = family.root, family.root.size
     singles, _ = root.single_directions()
+    linear, quadratic = root.pairwise(singles)
+    sums = row_sums(quadratic)
     none = np.zeros((n, 0)), np.zeros((n, n)), multipliers
     for scale in SCALES:
-        family.add(Member(tuple(scale * z for z in singles), *none))
+        member = Member(tuple(scale * z for z in singles), *none)
+        family.add(member, (scale * linear, scale**2 * quadratic, scale**2 * sums))
     if n and root.counts[-1] == n:
         everything = tuple(
-            np.asarray(np.linalg.lstsq(t.inverse, t.coefficients, rcond=None)[0], np.float64)
+            solve_psd(t.inverse, t.coefficients) if t.inverse.size else t.coefficients
             for t in root.terms
         )
         family.add(Member(everything, *none))

@@ -28,7 +28,7 @@ from mipprune.relaxation._limits import Limits
 from mipprune.relaxation._patterns import Patterns, blockwise
 from mipprune.relaxation.removal import RemovalForm, removal_form
 
-__all__ = ["Member", "Root", "RootTerm", "gilmore_lawler"]
+__all__ = ["Member", "Root", "RootTerm", "gilmore_lawler", "row_sums"]
 
 Floats = NDArray[np.float64]
 
@@ -131,12 +131,10 @@ class Root:
             )
             costs[single] += 0.5 * (term.coefficients[rows] * z[rows]).sum(1)
             for j in np.flatnonzero(np.diff(starts) > 1):
-                own, b = (
-                    slice(starts[j], starts[j + 1]),
-                    term.coefficients[starts[j] : starts[j + 1]],
-                )
-                z[own] = np.linalg.lstsq(term.inverse[own, own], b, rcond=None)[0]
-                costs[j] += 0.5 * float(np.vdot(b, z[own]))
+                block = slice(starts[j], starts[j + 1])
+                b = term.coefficients[block]
+                z[block] = np.linalg.lstsq(term.inverse[block, block], b, rcond=None)[0]
+                costs[j] += 0.5 * float(np.vdot(b, z[block]))
             directions.append(z)
         return directions, costs
 
@@ -227,19 +225,31 @@ class Root:
         price = float(multipliers @ (used - self.limits.limits))
         return self.value_all + float(self.problem.prices[self.present].sum()) + price
 
-    def bounds(self, member: Member) -> Floats:
-        """Bound per entry of ``counts`` that one member proves, margins subtracted."""
+    def bounds(self, member: Member, pairs: tuple[Floats, Floats, Floats] | None = None) -> Floats:
+        """Bound per entry of ``counts`` that one member proves, margins subtracted.
+
+        ``pairs`` is ``pairwise`` of the member's directions and ``row_sums`` of its matrix
+        where they are known; only for members of directions alone.
+        """
         prices = self.problem.prices[self.undecided]
         prices = prices + member.multipliers @ self.limits.rows[:, self.undecided]
         if member.patterns is not None:
             prices = member.patterns.member @ prices
-        linear, quadratic = self.pairwise(member.directions, member.patterns)
+        sums: Floats | None = None
+        if pairs is None:
+            linear, quadratic = self.pairwise(member.directions, member.patterns)
+        else:
+            linear, quadratic, sums = pairs
         size = float(np.abs(linear).sum() + np.abs(quadratic).sum() + np.abs(prices).sum())
         size += float(np.abs(member.skew).sum() + (member.factor**2).sum() * len(linear))
-        quadratic, linear = quadratic + member.factor @ member.factor.T, linear - prices
+        linear = linear - prices
+        if pairs is None:
+            quadratic = quadratic + member.factor @ member.factor.T
         base = self.constant(member.multipliers)
         if member.patterns is None:
-            values = base + gilmore_lawler(linear, quadratic, member.skew, self.counts)
+            if sums is None:
+                sums = row_sums(quadratic + (member.skew - member.skew.T) / 2)
+            values = base + gilmore_lawler(linear, np.diag(quadratic), sums, self.counts)
         else:
             values = base + blockwise(linear, quadratic, member.skew, member.patterns, self.counts)
         if self.monotone and not np.any(member.multipliers):
@@ -293,20 +303,27 @@ class Root:
         return tuple(result)
 
 
+def row_sums(matrix: Floats) -> Floats:
+    """Sum of the k largest entries of each row off the diagonal in column k, (n, n)."""
+    off = matrix.copy()
+    np.fill_diagonal(off, -np.inf)
+    off.sort(axis=1)
+    off[:, :1] = 0.0
+    result: Floats = np.cumsum(np.hstack([off[:, :1], off[:, :0:-1]]), axis=1)
+    return result
+
+
 def gilmore_lawler(
-    linear: Floats, quadratic: Floats, skew: Floats, counts: NDArray[np.int64]
+    linear: Floats, diagonal: Floats, sums: Floats, counts: NDArray[np.int64]
 ) -> Floats:
-    """Lower bound of ``linear'x - x'quadratic x / 2`` over r ones, for each r in counts."""
-    n = linear.size
-    if not n:
-        return np.zeros(counts.size)
-    off = quadratic + (skew - skew.T) / 2
-    np.fill_diagonal(off, np.inf)
-    sums = -np.sort(-off, axis=1)
-    sums[:, 0] = 0.0
-    rows = (linear - np.diag(quadratic) / 2)[:, None] - np.cumsum(sums, axis=1) / 2
-    totals = np.diag(np.cumsum(np.sort(rows, axis=0), axis=0))
-    return np.concatenate([np.zeros(1), totals])[counts]
+    """Lower bound of ``linear'x - x'Q x / 2`` over r ones, for each r in counts.
+
+    ``diagonal`` is that of Q, ``sums`` its ``row_sums``.
+    """
+    some = counts[counts > 0]
+    rows = np.sort((linear - diagonal / 2) - sums.T[some - 1] / 2, axis=1)
+    totals = [float(row[:r].sum()) for row, r in zip(rows, some, strict=True)]
+    return np.concatenate([np.zeros(counts.size - some.size), totals])
 
 
 def _without(problem: ChannelSelection, out: NDArray[np.bool_]) -> ChannelSelection:
