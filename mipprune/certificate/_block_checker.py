@@ -22,7 +22,7 @@ def block_bounds(
     )
     linear = member @ (-problem.prices - price @ problem.rows)
     q, lost = factor @ factor.T, 0.0
-    for t, (p, b, null, of, _) in enumerate(terms):
+    for t, (p, b, null, of, _, _) in enumerate(terms):
         z, rows = cert[f"direction_{i}_{t}"], [np.flatnonzero(np.isin(of, a)) for a in items]
         which, every = (
             np.repeat(np.arange(len(items)), [len(r) for r in rows]),

@@ -20,6 +20,7 @@ __all__ = ["EPS", "Arrays", "Problem", "Verdict", "require", "verify"]
 EPS = float(np.finfo(np.float64).eps)
 HEAD = ("kind", "bound", "problem_hash", "format_version")
 NEEDED = ("gram", "cross", "energy", "group_sizes", "variant", "prices", "n_terms")
+COUNTED = ("nodes", "members", "format_version", "mask")
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -35,6 +36,7 @@ class Verdict:
     reason: str
 
 
+@np.errstate(all="ignore")  # forged arrays overflow; what is not finite proves nothing
 def verify(certificate_path: Any, problem_path: Any) -> Verdict:
     """Check a certificate file against the problem file it quotes."""
     kind, bound, claimed, value = "unknown", -np.inf, np.nan, None
@@ -44,9 +46,10 @@ def verify(certificate_path: Any, problem_path: Any) -> Verdict:
     try:
         cert = read_arrays(certificate_path, "certificate", HEAD)
         arrays = read_arrays(problem_path, "problem", NEEDED)
-        for key, array in cert.items():  # products of whole numbers wrap around
-            if array.dtype.kind in "fiu" and key not in ("nodes", "members", "format_version"):
+        for key, array in cert.items():  # whole numbers wrap around, True + True is True
+            if array.dtype.kind in "fiub" and key not in COUNTED:
                 cert[key] = array.astype(np.float64)
+                require(np.all(np.isfinite(cert[key])), f"array '{key}' is beyond float64")
         kind, claimed = str(cert["kind"]), float(cert["bound"])
         require(kind in proofs, f"unknown kind of proof '{kind}'")
         require(str(cert["format_version"]) == "1", "unknown format version")
@@ -151,6 +154,8 @@ def _keeping(problem: Problem, cert: Arrays) -> float:
         gains = np.zeros(problem.p)
         for j, rows, block, most in zip(np.unique(of), own, blocks, limit, strict=True):
             gains[j] = _score((block + block.T) / 2, u[rows], off[rows], most, c)
+            if not np.any(block) and np.isinf(most):  # these weights are free: u'w, w near v
+                constant -= abs(np.vdot(u[rows], v[rows]))
         scores = scores + gains * (1 + EPS * steps)
     return float(constant - problem.best(scores, cert["multipliers"]))
 
@@ -202,8 +207,11 @@ def _check_mask(problem: Problem, cert: Arrays, mask: Any, value: float) -> None
     total = problem.prices[mask].sum()
     for t, (h, c, e, of, box) in enumerate(problem.terms):
         r = mask[of]
-        w = cert[f"weights_{t}"] if f"weights_{t}" in cert else np.ones((len(of), 1))
-        if problem.variant != "mask" and f"weights_{t}" not in cert:
+        w = np.ones(c.shape)  # variant mask: one factor per channel, which is 1
+        if problem.variant != "mask" and f"weights_{t}" in cert:
+            w = cert[f"weights_{t}"]
+            require(w.shape == c.shape, "shape of the weights")
+        elif problem.variant != "mask":
             w = np.zeros_like(c)
             w[r] = np.linalg.lstsq(h[np.ix_(r, r)], c[r], rcond=1e-14)[0]
         inside = problem.variant == "mask" or np.all(np.abs(w[r]) <= box[of][r][:, None])

@@ -32,20 +32,30 @@ def _loss(h: Any, c: Any, e: float, b: Any) -> float:
     return float(e / 2 - np.vdot(b, c) + 0.5 * np.vdot(b, h @ b))
 
 
-def _decide(problem: Problem, state: Any, j: int, keep: bool, drift: list[float]) -> Any:
+def _slip(form: Any, tail: Any) -> Any:
+    """Error of a cost z'Pz/2 and its b'z: P off by eta, B by ``tail`` in the norm of P."""
+    eta, off = tail
+    most = np.sqrt(np.abs(form))
+    return eta * most**2 + 2 * off * (most + off)
+
+
+def _decide(
+    problem: Problem, state: Any, j: int, keep: bool, drift: list[float], tails: Any
+) -> Any:
     """The state with channel j decided; removing is a rank-g_j downdate of P and B."""
     kept, undecided, terms, depth = state
     require(undecided[j], "a channel is decided twice")
     kept, undecided = kept.copy(), undecided.copy()
     kept[j], undecided[j] = keep, False
     fresh = []
-    for t, (p, b, null, of, value) in enumerate(terms):
+    for t, (p, b, null, of, value, slip) in enumerate(terms):
         a, r = of == j, of != j
         left = p[np.ix_(r, a)]
         if not keep and a.any():
             require(not null.size, "trees need a non-singular G + ridge")
             x = np.linalg.solve(p[np.ix_(a, a)], np.concatenate([left.T, b[a]], axis=1))
-            value += 0.5 * np.vdot(b[a], x[:, r.sum() :])
+            cost = 0.5 * np.vdot(b[a], x[:, r.sum() :])
+            value, slip = value + cost, slip + 2 * _slip(2 * cost, tails[t])
             p, b = p[np.ix_(r, r)] - left @ x[:, : r.sum()], b[r] - left @ x[:, r.sum() :]
             if depth % 8 == 7:  # start again from the data: errors of downdates do not add up
                 h, c, e, rows, _ = problem.terms[t]
@@ -53,10 +63,10 @@ def _decide(problem: Problem, state: Any, j: int, keep: bool, drift: list[float]
                 h, c, here = h[np.ix_(s, s)], c[s], undecided[rows][s]
                 p, b, _, _ = _inverse(h, c)
                 drift.append(abs(value - _loss(h, c, e, b)))
-                value, p, b = _loss(h, c, e, b), p[np.ix_(here, here)], b[here]
+                value, slip, p, b = _loss(h, c, e, b), 0.0, p[np.ix_(here, here)], b[here]
         else:
             p, b = p[np.ix_(r, r)], b[r]
-        fresh.append((p, b, null[r], of[r], value))
+        fresh.append((p, b, null[r], of[r], value, slip))
     return kept, undecided, fresh, depth + (not keep)
 
 
@@ -81,30 +91,34 @@ def replay(problem: Problem, cert: Arrays) -> float:
         h, c, of = h[np.ix_(alive, alive)], c[alive], of[alive]
         p, b, null, eta = _inverse(h, c)
         require(eta < 1e-2, "G + ridge is too ill-conditioned")
-        rest = c - h @ b
-        tails.append((eta, np.sqrt(abs(np.vdot(rest, p @ rest)))))
+        rest, floor = c - h @ b, EPS * np.linalg.norm(b) * np.sqrt(np.linalg.norm(h))
+        tails.append((eta, np.sqrt(abs(np.vdot(rest, p @ rest))) + floor))
         lost += 4 * EPS * (len(h) * e + np.vdot(np.abs(b), np.abs(h) @ np.abs(b)))
-        state[2].append((p, b, null, of, _loss(h, c, e, b)))
+        lost += tails[-1][1] ** 2
+        state[2].append((p, b, null, of, _loss(h, c, e, b), 0.0))
     for j in np.flatnonzero(problem.least > 0):
-        state = _decide(problem, state, int(j), True, drift)
+        state = _decide(problem, state, int(j), True, drift, tails)
+    require(cert["nodes"].ndim == 1 and cert["nodes"].dtype.kind in "iu", "nodes")
     nodes, at, bound, stack = cert["nodes"].tolist(), 0, np.inf, [state]
     while stack:
         state = stack.pop()
         require(at < len(nodes), "a leaf is missing")
         code, at = nodes[at], at + 1
         if code < 0:
-            bound = min(bound, _leaf(problem, cert, state, tails, float(cert["bound"]) + lost))
+            leaf = _leaf(problem, cert, state, tails, float(cert["bound"]) + lost)
+            require(not np.isnan(leaf), "a leaf has no bound")  # min() would forget it
+            bound = min(bound, leaf)
         else:
-            stack.append(_decide(problem, state, code, True, drift))
-            stack.append(_decide(problem, state, code, False, drift))
+            stack.append(_decide(problem, state, code, True, drift, tails))
+            stack.append(_decide(problem, state, code, False, drift, tails))
     require(at == len(nodes), "nodes after the end of the tree")
-    return bound - lost - 8 * len(problem.terms) * max(drift)
+    return bound - lost - 8 * len(problem.terms) * float(np.max(drift))
 
 
 def _leaf(problem: Problem, cert: Arrays, state: Any, tails: Any, goal: float) -> float:
     """Best of: nothing more removed; the r-th cheapest single removal; pairwise bounds."""
     kept, undecided, terms, _ = state
-    value = sum(term[4] for term in terms)
+    value = sum(term[4] - term[5] for term in terms)
     counts, ids = problem.counts(kept, undecided), np.flatnonzero(undecided)
     prices, n = problem.prices[ids], len(ids)
     if not len(counts):
@@ -113,15 +127,17 @@ def _leaf(problem: Problem, cert: Arrays, state: Any, tails: Any, goal: float) -
     if stay >= goal:
         return float(stay)
     singles, delta = [], np.zeros(n)
-    for p, b, null, of, _ in terms:
+    for (p, b, null, of, _, _), tail in zip(terms, tails, strict=True):
         z = np.zeros_like(b)
         for i, j in enumerate(ids):
             a = of == j
             basis = np.eye(a.sum())
             if null.size:
                 basis = np.linalg.svd(null[a])[0][:, np.linalg.matrix_rank(null[a], 1e-9) :]
-            z[a] = basis @ np.linalg.lstsq(basis.T @ p[np.ix_(a, a)] @ basis, basis.T @ b[a])[0]
-            delta[i] += 0.5 * np.vdot(b[a], z[a])
+            own = p[np.ix_(a, a)]
+            z[a] = basis @ np.linalg.lstsq(basis.T @ own @ basis, basis.T @ b[a])[0]
+            form = np.vdot(z[a], own @ z[a])
+            delta[i] += np.vdot(b[a], z[a]) - form / 2 - _slip(form, tail)
         singles.append(z)
     bounds = [stay + np.append(0.0, np.sort(delta))[counts] * (1 - 1e-9)]
     if bounds[0].min() >= goal:
@@ -137,7 +153,7 @@ def _leaf(problem: Problem, cert: Arrays, state: Any, tails: Any, goal: float) -
             found = base + _member(problem, cert, i, ids, undecided, terms, tails, singles, counts)
         if not price.any() and np.all(prices <= 0):  # removing more never lowers the loss
             found = np.maximum.accumulate(found)
-        bounds.append(found)
+        bounds.append(np.where(np.isfinite(found), found, -np.inf))  # overflow proves nothing
         if np.max(bounds, axis=0).min() >= goal:
             break
     return float(np.max(bounds, axis=0).min())
@@ -157,7 +173,7 @@ def _member(
     """What pairwise member i proves about the removal cost, prices and limits, per count."""
     price, factor, lost = cert[f"multipliers_{i}"], cert[f"factor_{i}"][ids], 0.0
     linear, q = -problem.prices[ids] - price @ problem.rows[:, ids], factor @ factor.T
-    for t, (p, b, null, of, _) in enumerate(terms):
+    for t, (p, b, null, of, _, _) in enumerate(terms):
         z, scale = singles[t], float(cert.get(f"scale_{i}", np.asarray(1.0)))
         if f"direction_{i}_{t}" in cert:
             z, scale = cert[f"direction_{i}_{t}"][undecided[problem.terms[t][3]]], 1.0
@@ -165,8 +181,7 @@ def _member(
         z, member = scale * z, (ids[:, None] == of) * 1.0
         own = member @ (p * (z @ z.T)) @ member.T
         linear, q = linear + member @ (b * z).sum(1), q + own
-        most, (eta, tail) = np.sqrt(np.abs(np.diag(own))).sum(), tails[t]
-        lost += eta * most**2 + 2 * tail * (most + tail)
+        lost += _slip(np.sqrt(np.abs(np.diag(own))).sum() ** 2, tails[t])
         flaw = max((np.linalg.norm(null[of == j].T @ z[of == j]) for j in ids), default=0.0)
         require(flaw <= 1e-9 * (1 + np.linalg.norm(z)), "direction outside the range")
     skew = cert[f"skew_{i}"][np.ix_(ids, ids)]

@@ -133,8 +133,10 @@ def _climb(
         )
         value = float((vector - d * scale / 2) @ y + 0.5 * y @ rest @ y)
         value += 2 * weight * float(np.log(np.diag(factor) / np.sqrt(scale)).sum())
-        root = np.linalg.inv(factor)
-        slope = 0.5 * (y**2 - y) + weight * (root**2).sum(0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            slope = 0.5 * (y**2 - y) + weight * (np.linalg.inv(factor) ** 2).sum(0)
+        if not np.all(np.isfinite(slope)):  # at the edge of what is psd
+            return np.inf, np.zeros_like(d)
         return -value, -slope * scale
 
     base = start / scale + 1e-3

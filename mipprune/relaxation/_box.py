@@ -60,9 +60,8 @@ def box_dual_value(term: Term, diagonal: Floats, dual: Floats) -> tuple[float, F
     image = rest @ dual
     size = np.abs(rest) @ np.abs(dual)
     residual = np.abs(term.cross - image)
-    uncertain = UNIT * (term.n_rows + 4) * (np.abs(term.cross) + size)
     # The conjugate grows with |u|: evaluated at |u| + its rounding it is an upper bound.
-    point = residual + uncertain
+    point = residual + UNIT * (term.n_rows + 4) * (np.abs(term.cross) + size)
     bound = term.big_m[term.channel_of_row][:, None]
     split = np.broadcast_to(diagonal[:, None], point.shape)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -70,14 +69,14 @@ def box_dual_value(term: Term, diagonal: Floats, dual: Floats) -> tuple[float, F
         square = point**2 / (2 * split)
         linear = bound * point - np.where(split > 0, split * bound**2 / 2, 0.0)
     conjugate = np.where(point == 0, 0.0, np.where(inside, square, linear)).sum(1)
-    conjugate[_settled(term, diagonal, residual)] = 0.0
-    scores = np.zeros(term.n_channels)
-    np.add.at(scores, term.channel_of_row, conjugate)
+    free = _settled(term, diagonal, residual)
+    conjugate[free] = 0.0
+    scores = np.bincount(term.channel_of_row, conjugate, term.n_channels).astype(np.float64)
     constant = term.energy / 2 - 0.5 * float(np.vdot(dual, image))
+    constant -= float(np.vdot(np.abs(dual[free]), residual[free]))
     steps = term.n_rows + term.n_responses + term.n_channels + 8
     margin = UNIT * steps * (term.energy + float(np.vdot(np.abs(dual), size)))
-    finite = scores[np.isfinite(scores)]
-    return constant, scores, margin + UNIT * steps * float(finite.sum())
+    return constant, scores, margin + UNIT * steps * float(scores[np.isfinite(scores)].sum())
 
 
 def _settled(term: Term, diagonal: Floats, residual: Floats) -> NDArray[np.bool_]:
@@ -107,8 +106,9 @@ def evaluate_box_dual(
         return -np.inf, np.zeros(len(limits.limits))
     _, multipliers = limits.best(scores)
     best = limits.value(scores, multipliers)
-    size = float(np.abs(scores).sum() + np.abs(multipliers * limits.limits).sum())
-    margin += UNIT * (problem.n_channels + 8) * size
+    size = np.abs(scores).sum() + np.abs(multipliers * limits.limits).sum()
+    size += (multipliers @ np.abs(limits.rows)).sum()
+    margin += UNIT * (problem.n_channels + 8) * float(size)
     return constant - best - 2 * margin, multipliers
 
 

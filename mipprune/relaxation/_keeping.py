@@ -56,7 +56,11 @@ def term_dual_value(term: Term, split: Blocks, dual: Floats) -> DualValue:
     scores, errors, outside = _scores(split, residual, uncertain)
     if outside > (ABSENT * float(c.norm())) ** 2:
         constant = -np.inf
-    return DualValue(constant, scores, margin + float(errors.sum()))
+    for rows, blocks in split.stacks:  # what is left of the residual acts on free weights
+        free = (blocks == 0).all(-1).all(-1)
+        constant -= float((residual[rows] * v[rows]).sum((-1, -2))[free].abs().sum())
+    margin += float(errors.sum()) + UNIT * steps * float(scores.sum())
+    return DualValue(constant, scores, margin)
 
 
 def _scores(
@@ -115,5 +119,6 @@ def evaluate_dual(
         _, multipliers = limits.best(scores)
     best = limits.value(scores, multipliers)
     size = float(np.abs(scores).sum() + np.abs(multipliers * limits.limits).sum())
+    size += float((multipliers @ np.abs(limits.rows)).sum())
     margin = sum(v.margin for v in values) + UNIT * (problem.n_channels + 8) * size
     return sum(v.constant for v in values) - best - 2 * margin, multipliers, scores

@@ -259,7 +259,9 @@ def _term_removal(term: Term) -> TermRemoval:
     if null_space.shape[1] == 0:
         # One step of refinement: B then carries the error of a solve, not of a product.
         coefficients += inverse @ (cross - damped @ coefficients)
-    value_all = 0.5 * term.energy - 0.5 * float(np.vdot(cross, coefficients))
+    # The loss at B is off by the square of B's error, half of C'B by the error itself.
+    image = damped @ coefficients
+    value_all = 0.5 * term.energy + float(np.vdot(coefficients, 0.5 * image - cross))
     return TermRemoval(
         inverse=inverse,
         coefficients=coefficients,

@@ -3,6 +3,7 @@
 import io
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from mipprune.certificate import Certificate, tree_certificate, verify
 from mipprune.errors import CertificateError, DataFileError
 from mipprune.problem import ChannelSelection
+from mipprune.relaxation import relax
 
 
 @pytest.fixture
@@ -37,6 +39,13 @@ def refused(problem: ChannelSelection, forged: Certificate, folder: Path) -> str
         ("direction_0_0", 1e6j * np.ones((5, 3)), "plain numbers"),
         ("factor_0", 1e3j * np.ones((5, 5)), "plain numbers"),
         ("direction_0_0", 4.0 * np.ones((5, 1)), "wrong shape"),
+        # Squares that overflow leave NaN or infinity where a bound should be.
+        ("direction_0_0", 1e200 * np.ones((5, 3)), "claims"),
+        ("factor_0", 1e200 * np.ones((5, 2)), "claims"),
+        ("skew_0", 1e308 * np.tri(5), "claims"),
+        ("multipliers_0", np.array([1e308]), "claims"),
+        ("nodes", np.array([True]), "nodes"),
+        ("factor_0", np.full((5, 1), np.longdouble("1e4000")), "beyond float64"),
     ],
 )
 def test_arrays_of_another_kind_or_shape(
@@ -139,6 +148,20 @@ def test_whole_numbers_do_not_wrap_around(problem: ChannelSelection, tmp_path: P
     assert bounds[0] == bounds[1]
 
 
+def test_truth_values_are_numbers(problem: ChannelSelection, tmp_path: Path) -> None:
+    """True + True is True: the squares of a direction would come out too small."""
+    gram, ones = problem.terms[0].gram, np.ones((5, 40))
+    energy = float(np.vdot(ones, gram @ ones))
+    alike = ChannelSelection(gram, gram @ ones, energy, [1] * 5, keep=2, ridge=0.1)
+    arrays = dict(relax(alike, "blocks", tol=0.5).certificate.arrays)
+    position = next(key.split("_")[1] for key in arrays if key.startswith("blocks_"))
+    shape = arrays[f"direction_{position}_0"].shape
+    for kind in (float, bool):
+        arrays[f"direction_{position}_0"] = np.ones(shape, dtype=kind)
+        forged = Certificate("removing", alike.content_hash, energy / 2, arrays)
+        assert "claims" in refused(alike, forged, tmp_path)
+
+
 @pytest.mark.parametrize("shape", [(10**12,), (2**40, 2**40), (3,)])
 def test_a_shape_that_the_bytes_do_not_have(
     problem: ChannelSelection, tmp_path: Path, shape: tuple[int, ...]
@@ -171,3 +194,25 @@ def test_foreign_and_swapped_files_are_named(problem: ChannelSelection, tmp_path
     assert "it is a certificate, which comes first" in verify(proof, proof).reason
     with pytest.raises(DataFileError, match="no certificate file: it has no format_version, kind"):
         Certificate.load(tmp_path / "foreign.npz")
+
+
+def test_weights_are_those_of_the_mask(problem: ChannelSelection, tmp_path: Path) -> None:
+    """Refitted weights would understate the value of a mask that has no weights to choose."""
+    given = problem.terms[0]
+    rigid = ChannelSelection(
+        given.gram, given.cross, given.energy, [1] * 5, keep=2, dense=np.ones((5, 3)),
+        variant="mask",
+    )  # fmt: skip
+    mask = np.arange(5) < 2
+    honest = relax(rigid, "perspective").certificate.with_mask(rigid, mask)
+    scaled = rigid.terms[0].scaled_channels()
+    own = np.zeros((5, 1))
+    own[mask] = np.linalg.solve(scaled.gram[np.ix_(mask, mask)], scaled.cross[mask])
+    forged = replace(
+        honest, arrays={**honest.arrays, "weights_0": own}, value=0.99 * rigid.value(mask)
+    )
+    assert "states value" in refused(rigid, forged, tmp_path)
+    # Of two responses in a third dimension numpy would make another quadratic form.
+    other = relax(problem, "perspective").certificate.with_mask(problem, mask)
+    third = {**other.arrays, "weights_0": np.zeros((5, 3, 1))}
+    assert "shape of the weights" in refused(problem, replace(other, arrays=third), tmp_path)

@@ -1,3 +1,4 @@
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,12 @@ import pytest
 from mipprune.certificate import Certificate, Verdict, tree_certificate, verify
 from mipprune.errors import InputError
 from mipprune.problem import ChannelSelection
-from tests.relaxation.instances import brute_force, random_problem
+from tests.relaxation.instances import (
+    brute_force,
+    exact_value,
+    near_singular,
+    random_problem,
+)
 
 
 def complete_tree(problem: ChannelSelection) -> list[int]:
@@ -89,3 +95,15 @@ def test_pruned_tree_is_weaker_but_valid(tmp_path: Path) -> None:
     one = check(tmp_path, problem, certificate(problem, 0.0, [0, -1, -1])).bound
     assert 0 <= root <= optimum
     assert 0 <= one <= optimum
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_nothing_above_the_exact_optimum_at_any_condition(seed: int, tmp_path: Path) -> None:
+    problem = near_singular(seed)
+    masks = (np.array(bits) for bits in product([False, True], repeat=problem.n_channels))
+    optimum = min(exact_value(problem, mask) for mask in masks if problem.is_feasible(mask))
+    for nodes in ([-1], complete_tree(problem)):
+        # The claim is out of reach, so that every bound the checker knows is tried.
+        verdict = check(tmp_path, problem, certificate(problem, 1e9 * problem.energy, nodes))
+        assert not verdict.valid
+        assert verdict.bound <= optimum

@@ -1,18 +1,55 @@
 """Random small problems of every shape, and their optimum by complete enumeration."""
 
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mipprune.problem import ChannelSelection, Resource, Term
 
-__all__ = ["brute_force", "random_problem"]
+__all__ = ["brute_force", "exact_value", "near_singular", "random_problem"]
 
 
 def brute_force(problem: ChannelSelection) -> float:
     """Least value over all feasible masks, inf where there is none."""
     masks = (np.array(bits, dtype=bool) for bits in product([0, 1], repeat=problem.n_channels))
     return min((problem.value(m) for m in masks if problem.is_feasible(m)), default=np.inf)
+
+
+def exact_value(problem: ChannelSelection, mask: NDArray[np.bool_]) -> Fraction:
+    """Loss of a mask in rational arithmetic: no rounding at any condition number."""
+    total = Fraction(0)
+    for term in problem.terms:
+        rows = np.flatnonzero(term.rows(mask))
+        gram = [[Fraction(float(term.gram[i, j])) for j in rows] for i in rows]
+        cross = [[Fraction(float(x)) for x in term.cross[i]] for i in rows]
+        for k, ridge in enumerate(term.ridge[term.channel_of_row][rows].tolist()):
+            gram[k][k] += Fraction(ridge)
+        total += Fraction(term.energy) / 2
+        # Gauss elimination: each pivot takes (own cross moments)^2 / pivot / 2 off the loss.
+        for k in range(len(rows)):
+            total -= sum((x * x for x in cross[k]), Fraction(0)) / gram[k][k] / 2
+            for i in range(k + 1, len(rows)):
+                share = gram[i][k] / gram[k][k]
+                gram[i] = [a - share * b for a, b in zip(gram[i], gram[k], strict=True)]
+                cross[i] = [a - share * b for a, b in zip(cross[i], cross[k], strict=True)]
+    return total
+
+
+def near_singular(seed: int) -> ChannelSelection:
+    """One to four channels, condition number 1e8 to 1e12, some with weights far apart."""
+    rng = np.random.default_rng(seed)
+    p, g = int(rng.integers(1, 5)), int(rng.integers(1, 3))
+    d, power = p * g, float(rng.choice([8.0, 10.0, 11.0, 12.0]))
+    basis, _ = np.linalg.qr(rng.standard_normal((d, d)))
+    gram = (basis * np.logspace(0, -power, d)) @ basis.T
+    gram = (gram + gram.T) / 2
+    weights = rng.standard_normal((d, 3)) * np.exp(rng.choice([0, 3]) * rng.standard_normal((d, 1)))
+    cross = gram @ weights
+    energy = float(np.vdot(weights, cross)) * (1 + 1e-6)
+    keep = int(rng.integers(0, p + 1))
+    return ChannelSelection(gram, cross, energy, [g] * p, keep=keep, ridge=10.0**-power)
 
 
 def random_term(rng: np.random.Generator, p: int, *, singular: bool, big_m: float = np.inf) -> Term:

@@ -1,6 +1,7 @@
 """Inputs at the edge of what a problem may be: every kind bounds them and its proof passes."""
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from mipprune.certificate import verify
 from mipprune.problem import ChannelSelection
 from mipprune.relaxation import RELAXATION_KINDS, Relaxation, relax
-from tests.relaxation.instances import brute_force
+from tests.relaxation.instances import brute_force, exact_value, near_singular
 
 BOX = 4.0
 """Holds all weights of the optima below, so that the kinds without a box bound them too."""
@@ -92,3 +93,17 @@ def test_every_split(split: str, case: str, tmp_path: Path) -> None:
         term.gram, term.cross, term.energy, term.group_sizes, keep=given.keep, ridge=term.ridge
     )
     assert_proven(free, relax(free, "perspective", split=split, tol=0.1), tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("kind", ["perspective", "gl", "blocks"])
+def test_below_the_exact_optimum_at_any_condition(kind: str, seed: int, tmp_path: Path) -> None:
+    problem = near_singular(seed)
+    masks = (np.array(bits) for bits in product([False, True], repeat=problem.n_channels))
+    optimum = min(exact_value(problem, mask) for mask in masks if problem.is_feasible(mask))
+    relaxed = relax(problem, kind, split=("ridge", "schur")[seed % 2], tol=0.1)
+    assert relaxed.bound <= optimum
+    problem.save(tmp_path / "problem.npz")
+    verdict = verify(relaxed.certificate.save(tmp_path / "proof.npz"), tmp_path / "problem.npz")
+    assert verdict.valid, verdict.reason
+    assert verdict.bound <= optimum
