@@ -56,9 +56,14 @@ def term_dual_value(term: Term, split: Blocks, dual: Floats) -> DualValue:
     scores, errors, outside = _scores(split, residual, uncertain)
     if outside > (ABSENT * float(c.norm())) ** 2:
         constant = -np.inf
-    for rows, blocks in split.stacks:  # what is left of the residual acts on free weights
-        free = (blocks == 0).all(-1).all(-1)
-        constant -= float((residual[rows] * v[rows]).sum((-1, -2))[free].abs().sum())
+    for rows, blocks in split.stacks:  # what is left of the residual where there is no split
+        channels = np.flatnonzero(split.sizes == blocks.shape[1])
+        absent = ~np.any(blocks.cpu().numpy(), axis=(1, 2))
+        boxed = absent & np.isfinite(term.big_m[channels])
+        pull = (residual[rows] * v[rows]).sum((-1, -2)).abs().cpu().numpy()
+        edge = (residual[rows].abs() + uncertain[rows]).sum((-1, -2)).cpu().numpy()
+        constant -= float(pull[absent & ~boxed].sum())
+        scores[channels[boxed]] = term.big_m[channels[boxed]] * edge[boxed]
     margin += float(errors.sum()) + UNIT * steps * float(scores.sum())
     return DualValue(constant, scores, margin)
 

@@ -228,7 +228,7 @@ def perspective_with_splits(request: Request, splits: list[Blocks]) -> Relaxatio
 def _relax_box(request: Request) -> Relaxation:
     problem = request.canonical
     if request.kind == "big-m" and not all(
-        np.all(np.isfinite(t.big_m[t.group_sizes > 0])) for t in problem.terms
+        np.all(np.isfinite(t.big_m[t.group_sizes > 0])) for t in request.problem.terms
     ):
         raise InputError("kind 'big-m' needs a finite big_m for every channel; give big_m=")
     if request.kind == "big-m":
