@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mipprune._support.checks import require_mapping, require_path
 from mipprune._support.files import atomic_path
-from mipprune.certificate._reader import UNREADABLE, read_arrays
+from mipprune.certificate._reader import UNREADABLE, read_arrays, require_plain
 from mipprune.errors import CertificateError, DataFileError
 from mipprune.problem import ChannelSelection, require_problem
 
@@ -103,6 +103,7 @@ class Certificate:
             raise DataFileError(f"{source}: no such file; expected a certificate (.npz)")
         try:
             content = read_arrays(source, "certificate", HEAD[:4])
+            require_plain(content)
         except UNREADABLE as error:
             raise DataFileError(f"{source}: not a readable certificate ({error})") from error
         if content["format_version"].tolist() != FORMAT_VERSION:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mipprune.certificate._reader import UNREADABLE, read_arrays, require
+from mipprune.certificate._reader import UNREADABLE, read_arrays, require, require_plain
 
 __all__ = ["EPS", "Arrays", "Problem", "Verdict", "require", "verify"]
 
@@ -26,7 +26,10 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """``bound`` is what the arrays prove, ``claimed`` what the certificate says."""
+    """``bound`` is what the arrays prove, ``claimed`` what the certificate says.
+
+    ``readable`` is False where a file is damaged or not of its kind: nothing was judged.
+    """
 
     valid: bool
     bound: float
@@ -34,25 +37,29 @@ class Verdict:
     value: float | None
     kind: str
     reason: str
+    readable: bool = True
 
 
 @np.errstate(all="ignore")  # forged arrays overflow; what is not finite proves nothing
 def verify(certificate_path: Any, problem_path: Any) -> Verdict:
     """Check a certificate file against the problem file it quotes."""
-    kind, bound, claimed, value = "unknown", -np.inf, np.nan, None
+    kind, bound, claimed, value, readable = "unknown", -np.inf, np.nan, None, False
     from mipprune.certificate._tree_checker import replay
 
     proofs = {"keeping": _keeping, "binary": _binary, "removing": replay, "tree": replay}
     try:
         cert = read_arrays(certificate_path, "certificate", HEAD)
         arrays = read_arrays(problem_path, "problem", NEEDED)
+        require(str(cert["format_version"]) == "1", "unknown format version")
+        readable = True
+        require_plain(cert)
+        require_plain(arrays)
         for key, array in cert.items():  # whole numbers wrap around, True + True is True
             if array.dtype.kind in "fiub" and key not in COUNTED:
                 cert[key] = array.astype(np.float64)
                 require(np.all(np.isfinite(cert[key])), f"array '{key}' is beyond float64")
         kind, claimed = str(cert["kind"]), float(cert["bound"])
         require(kind in proofs, f"unknown kind of proof '{kind}'")
-        require(str(cert["format_version"]) == "1", "unknown format version")
         require(str(cert["problem_hash"]) == _hash(arrays), "made for another problem")
         problem = Problem(arrays)
         bound = float(proofs[kind](problem, cert))
@@ -64,7 +71,7 @@ def verify(certificate_path: Any, problem_path: Any) -> Verdict:
         return Verdict(True, bound, claimed, value, kind, "proved")
     except UNREADABLE as error:
         name = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        return Verdict(False, bound, claimed, value, kind, name + str(error))
+        return Verdict(False, bound, claimed, value, kind, name + str(error), readable)
 
 
 def _hash(arrays: Arrays) -> str:

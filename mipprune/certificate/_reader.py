@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["UNREADABLE", "read_arrays", "require"]
+__all__ = ["UNREADABLE", "read_arrays", "require", "require_plain"]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -43,7 +43,7 @@ def require(condition: Any, reason: str) -> None:
 
 
 def read_arrays(path: Any, what: str, names: Sequence[str]) -> Arrays:
-    """All arrays of an npz file of plain numbers and text that has at least ``names``."""
+    """All arrays of an npz file that has at least ``names``; see :func:`require_plain`."""
     with open(os.fspath(path), "rb") as stream:
         require(stream.read(2) == b"PK", f"{path} is not an npz file")
         stream.seek(0)
@@ -62,11 +62,15 @@ def read_arrays(path: Any, what: str, names: Sequence[str]) -> Arrays:
     if missing and what == "problem" and "problem_hash" in arrays:
         hint = "; it is a certificate, which comes first"
     require(not missing, f"{path} is no {what} file: it has no {', '.join(missing)}{hint}")
+    return arrays
+
+
+def require_plain(arrays: Arrays) -> None:
+    """A ValueError where an array is not of finite numbers or text."""
     for key, array in arrays.items():
         require(array.dtype.kind in "fiubU", f"array '{key}' is not of plain numbers or text")
         if array.dtype.kind == "f" and key not in ("budgets", "lower") and key[:5] != "big_m":
             require(np.all(np.isfinite(array)), f"array '{key}' holds NaN or infinity")
-    return arrays
 
 
 def _check_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Any) -> None:

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from mipprune.cli import main
 from mipprune.errors import DataFileError
 from mipprune.problem import ChannelSelection, Solution, SolutionStatus, Termination
+from mipprune.relaxation import Relaxation, relax
 
 CHANNELS, KEEP = 6, 3
 
@@ -109,6 +111,24 @@ def test_relax_is_below_the_optimum(file: Path, optimum: tuple[float, list[bool]
     assert main(["verify", str(certificate), "--problem", str(file), "--keep", str(KEEP)]) == 0
 
 
+def test_relax_writes_proofs_that_the_checker_has_seen(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, out = file.with_name("cert.npz"), file.with_name("out.json")
+    arguments = ["relax", str(file), "--kind", "blocks", "--block-size", "2", "--json", str(out)]
+
+    def boastful(*given: Any, **settings: Any) -> Relaxation:
+        found = relax(*given, **settings)
+        return replace(found, certificate=replace(found.certificate, bound=1.01 * found.bound))
+
+    monkeypatch.setattr("mipprune.relaxation.relax", boastful)
+    assert main([*arguments, "--certificate", str(certificate)]) == 0
+    assert "proof      bound" in capsys.readouterr().out
+    assert main(["verify", str(certificate), "--problem", str(file)]) == 0
+    found = json.loads(out.read_text())
+    assert 0 < found["certified_bound"] < 1.01 * found["bound"]
+
+
 @pytest.mark.parametrize("kind", ["npy", "list", "result"])
 def test_masks_of_every_form(file: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     mask = [True, False, True, True, False, False]
@@ -134,7 +154,11 @@ def test_masks_of_every_form(file: Path, kind: str, capsys: pytest.CaptureFixtur
         (["certify", "layer.npz", "full.json"], "breaks limits of channels"),
         (["certify", "layer.npz", "short.json"], "shape"),
         (["verify", "none.npz", "--problem", "layer.npz"], "there is no file"),
+        (["verify", "text.npz", "--problem", "layer.npz"], "text.npz is not an npz file"),
+        (["verify", "layer.npz", "--problem", "layer.npz"], "is no certificate file"),
         (["relax", "layer.npz", "--keep", "3", "--kind", "big-m"], "big"),
+        (["relax", "layer.npz", "--block-size", "2"], "give --kind blocks too"),
+        (["relax", "layer.npz", "--kind", "blocks", "--block-size", "7"], "1 to 6, got 7"),
     ],
 )
 def test_wrong_files_and_options(
@@ -183,8 +207,8 @@ def test_a_problem_file_of_four_arrays_can_be_verified(
     assert main(["relax", str(short), "--kind", "gl", "--certificate", str(certificate)]) == 0
     assert main(["verify", str(certificate), "--problem", str(short)]) == 0
     capsys.readouterr()
-    assert main(["verify", str(short), "--problem", str(certificate)]) == 1
-    assert "it is a problem file, which comes second" in capsys.readouterr().out
+    assert main(["verify", str(short), "--problem", str(certificate)]) == 2
+    assert "it is a problem file, which comes second" in capsys.readouterr().err
 
 
 def test_ctrl_c_writes_what_is_known_and_exits_130(

@@ -31,6 +31,8 @@ def _execute(options: Namespace) -> int:
         with tempfile.TemporaryDirectory() as folder:
             changed = read_problem(options.problem, options.keep).save(Path(folder) / "problem.npz")
             verdict = verify(options.certificate, changed)
+    if not verdict.readable:
+        raise DataFileError(verdict.reason)
     if not verdict.valid:
         print(f"REFUSED: {verdict.reason}")
         return EXIT_REFUSED
@@ -53,7 +55,8 @@ def _is_shorthand(file: str) -> bool:
 
 COMMAND = Command(
     name="verify",
-    summary="Check a certificate against a problem file; needs no solver. Exit code 1: refused.",
+    summary="Check a certificate against a problem file; needs no solver. "
+    "Exit code 1: refused; 2: not a certificate or problem file.",
     configure=_configure,
     execute=_execute,
     example="mipprune verify cert.npz --problem layer.npz --keep 16",
