@@ -143,9 +143,10 @@ def _sequential(
     uniform, _ = l1(case, budget)
     current = copy.deepcopy(case.model)
     masks: dict[str, Bools] = {}
-    for name in calibrated(case, case.model):
+    whole = calibrated(case, case.model)
+    for name in whole:
         keep = int(uniform[name].sum())
-        family = calibrated(case, current, name)[name]
+        family = calibrated(case, current, name, whole)[name]
         refit = family.problem(damping=DAMPING, shrink_to=SHRINK_TO)
         mask = np.ones(len(family.family), dtype=bool)
         if keep < mask.size:
@@ -158,7 +159,9 @@ def _sequential(
     return masks, current
 
 
-def calibrated(case: Case, current: nn.Module, family: str | None = None) -> Calibration:
+def calibrated(
+    case: Case, current: nn.Module, family: str | None = None, like: Calibration | None = None
+) -> Calibration:
     """Statistics in ``current`` with the targets of the trained network."""
     return calibrate(
         current,
@@ -169,6 +172,7 @@ def calibrated(case: Case, current: nn.Module, family: str | None = None) -> Cal
         patches=case.patches,
         generator=None if case.patches is None else torch.Generator().manual_seed(0),
         forward=case.forward,
+        like=like,
     )
 
 

@@ -5,14 +5,13 @@ it, so a hook there sees nothing. Its input is the module's own output with the
 identity as projection.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["attention_of", "heads_of", "without_fast_path"]
+__all__ = ["attention_of", "heads_of"]
 
 PROJECTION = "out_proj"
 
@@ -54,14 +53,3 @@ def heads_of(
     output, _ = torch.func.functional_call(module, identity, tuple(positional), keywords)
     assert isinstance(output, Tensor)
     return output
-
-
-@contextmanager
-def without_fast_path() -> Iterator[None]:
-    """Fused transformer layers call no module; switch them off meanwhile."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

@@ -1,11 +1,14 @@
 """The streaming pass: hooks on the consumers, Gram matrices in float64."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mipprune._support.attention import plain_attention
 from mipprune._support.checks import (
     require_callable,
     require_flag,
@@ -15,7 +18,7 @@ from mipprune._support.checks import (
     require_text,
 )
 from mipprune._support.progress import Progress
-from mipprune.calibration._attention import attention_of, heads_of, without_fast_path
+from mipprune.calibration._attention import attention_of, heads_of
 from mipprune.calibration._consumers import Consumer, Statistics, find_consumers
 from mipprune.calibration._design import Sampler, rows_of, targets_at
 from mipprune.calibration.families import Calibration, build_calibration
@@ -37,6 +40,7 @@ def calibrate(
     patches: int | None = None,
     generator: torch.Generator | None = None,
     forward: Forward | None = None,
+    like: Calibration | None = None,
     log: bool = False,
 ) -> Calibration:
     r"""Collect the statistics of every layer that reads prunable channels.
@@ -71,6 +75,9 @@ def calibrate(
         For ``patches``; required with it.
     forward : callable, optional
         ``forward(model, batch)``, replaces the default call.
+    like : Calibration, optional
+        Of the same network on batches of the same kind. It knows how often each layer is called,
+        and every batch is then run only up to the last call that is wanted.
     log : bool
         Progress on standard error.
 
@@ -102,17 +109,19 @@ def calibrate(
         for name, consumer in consumers.items()
         if any(_reads(consumer, groups, family) for family in wanted)
     }
-    collector = _Collector(model, reference, list(consumers.values()), sampler)
+    calls = {} if like is None else like.calls
+    collector = _Collector(model, reference, list(consumers.values()), sampler, calls)
     count = 0
     bar = Progress("calibrate", unit="batches", enabled=log)
-    with without_fast_path(), collector, bar as progress:
+    with plain_attention(), collector, bar as progress:
         for batch in batches:
             collector.run(batch, count, forward)
             count += 1
             progress.update()
     if count == 0:
         raise InputError("batches: expected at least one batch, got none")
-    return build_calibration(model, groups, wanted, consumers, refused, reference is not None)
+    found = build_calibration(model, groups, wanted, consumers, refused, reference is not None)
+    return replace(found, calls=collector.steady)
 
 
 def _checked_sampler(patches: int | None, generator: torch.Generator | None) -> Sampler:
@@ -143,8 +152,16 @@ def _reads(consumer: Consumer, groups: ChannelGroups, family: str) -> bool:
     return bool(((consumer.owner >= start) & (consumer.owner < stop)).any())
 
 
+class _Reached(Exception):
+    """The last call that is wanted of this batch has been made."""
+
+
 class _Collector:
-    """Hooks for the duration of the pass; the reference runs first on every batch."""
+    """Hooks for the duration of the pass; the reference runs first on every batch.
+
+    ``expected`` has the calls per batch of each layer; where one is not in it, batches run to
+    their end. ``steady`` has those found to be the same in every batch.
+    """
 
     def __init__(
         self,
@@ -152,11 +169,16 @@ class _Collector:
         reference: nn.Module | None,
         consumers: list[Consumer],
         sampler: Sampler,
+        expected: Mapping[str, int],
     ) -> None:
         self.model = model
         self.reference = reference
         self.consumers = consumers
         self.sampler = sampler
+        self.names = [name for consumer in consumers for name in consumer.modules]
+        self.expected = expected if all(name in expected for name in self.names) else {}
+        self.steady: dict[str, int] = {}
+        self.varying: set[str] = set()
         self.targets: dict[str, list[Tensor]] = {}
         self.calls: dict[str, int] = {}
         self.handles: list[torch.utils.hooks.RemovableHandle] = []
@@ -193,8 +215,8 @@ class _Collector:
         self.targets, self.calls = {}, {}
         try:
             if self.reference is not None:
-                _call(self.reference, batch, forward)
-            _call(self.model, batch, forward)
+                self._run_one(self.reference, batch, forward)
+            self._run_one(self.model, batch, forward)
         except InputError as error:
             raise InputError(f"batch {index}: {error}") from error
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -202,6 +224,21 @@ class _Collector:
                 f"batch {index}: the model does not take it ({error}); give batches of the "
                 "shape the model was traced with, or forward="
             ) from error
+        for name in self.names:
+            count = self.calls.get(name, 0)
+            if self.steady.setdefault(name, count) != count:
+                self.varying.add(name)
+        for name in self.varying:
+            self.steady.pop(name, None)
+
+    @staticmethod
+    def _run_one(network: nn.Module, batch: Any, forward: Forward | None) -> None:
+        with suppress(_Reached):
+            _call(network, batch, forward)
+
+    def _stop_if_reached(self, calls: Mapping[str, int]) -> None:
+        if self.expected and all(calls.get(n, 0) >= self.expected[n] for n in self.names):
+            raise _Reached
 
     def _target_hook(self, name: str) -> Callable[..., None]:
         def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
@@ -209,6 +246,7 @@ class _Collector:
                 output = output[0]
             # A copy: an in-place activation may follow.
             self.targets.setdefault(name, []).append(output.detach().clone())
+            self._stop_if_reached({n: len(found) for n, found in self.targets.items()})
 
         return hook
 
@@ -262,6 +300,7 @@ class _Collector:
         for rows in rows_of(layer, x, output, self.sampler):
             wanted = None if target is None else targets_at(twin, target, rows)
             self._accumulate(consumer, rows.values, wanted)
+        self._stop_if_reached(self.calls)
 
     @staticmethod
     def _accumulate(consumer: Consumer, values: Tensor, wanted: Tensor | None) -> None:

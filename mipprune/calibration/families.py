@@ -153,10 +153,13 @@ class Calibration(Mapping[str, CalibratedFamily]):
     families : mapping
     skipped : mapping
         Families that cannot be observed, with the reason.
+    calls : mapping
+        Layer -> calls per batch, of the layers where all batches had as many.
     """
 
     families: Mapping[str, CalibratedFamily]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    calls: Mapping[str, int] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> CalibratedFamily:
         if name in self.skipped:

@@ -2,8 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mipprune._support.attention import plain_attention
 from mipprune._support.checks import require_flag, require_instance
 from mipprune.errors import RemovalError
 from mipprune.graph._entry import require_groups, require_network
@@ -318,17 +318,6 @@ class _Coarsest(TorchDispatchMode):
         return result
 
 
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Without torch's fused transformer layers, which read weights past the modules' forward."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
 def _compare(
     reference: nn.Module,
     smaller: nn.Module,
@@ -339,7 +328,7 @@ def _compare(
     worst = 0.0
     watch = _Coarsest()
     for example in inputs:
-        with torch.no_grad(), _plain_attention():
+        with torch.no_grad(), plain_attention():
             with watch, _KeptStatistics(groups, kept) if groups.norms else nullcontext():
                 expected = _outputs(reference, example, "masked")
             found = _outputs(smaller, example, "smaller")

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from mipprune.graph import (
 )
 from mipprune.graph.budgets import Resource
 from mipprune.models import Forward
-from mipprune.pipeline._agreement import Agreement, measure_agreement
+from mipprune.pipeline._agreement import Agreement, KnownOutputs, measure_agreement
 from mipprune.pipeline._compress_checks import check_compress_arguments
 from mipprune.pipeline._compress_input import (
     checked_batches,
@@ -36,6 +36,7 @@ from mipprune.pipeline._compress_input import (
 )
 from mipprune.pipeline._compressed import Compressed, CompressOptions, FamilyResult
 from mipprune.pipeline._curves import FamilyCurve, measure_curves
+from mipprune.pipeline._family_solve import solve_family
 from mipprune.pipeline._norms import refresh_norms
 from mipprune.pipeline._store import CompressStore
 from mipprune.pipeline._trials import (
@@ -47,13 +48,10 @@ from mipprune.pipeline._trials import (
     with_counts,
 )
 from mipprune.pipeline._weighting import in_units_of_outputs, relative_to_energy
-from mipprune.problem import ChannelSelection, Solution
+from mipprune.problem import ChannelSelection
 from mipprune.solvers.widths import WidthSolution, choose_widths
 
 __all__ = ["compress"]
-
-EXACT_CHANNELS = 128
-"""Families up to this many classes are given to branch and bound, wider ones to local search."""
 
 WEIGHTING_BATCHES = 4
 """Batches on which the change of the outputs is measured, per family and width."""
@@ -177,7 +175,11 @@ class _Work:
     store: CompressStore
 
     def calibrate(
-        self, current: nn.Module, batches: Iterable[Any], family: str | None = None
+        self,
+        current: nn.Module,
+        batches: Iterable[Any],
+        family: str | None = None,
+        like: Calibration | None = None,
     ) -> Calibration:
         """Statistics in ``current``, with the original network's targets."""
         settings = self.settings
@@ -193,6 +195,7 @@ class _Work:
             patches=settings.patches,
             generator=generator,
             forward=self.forward,
+            like=like,
             log=self.log and family is None,
         )
 
@@ -219,22 +222,21 @@ class _Work:
         kept = self.store.curves()
         if kept is not None:
             return kept
-        weighted = [self.weighted(calibration[c.curve.family], c) for c in plain]
+        known = None
+        if self.settings.weighting != "relative":
+            known = KnownOutputs(self.model, islice(self.aside, WEIGHTING_BATCHES), self.forward)
+        weighted = [self.weighted(calibration[c.curve.family], c, known) for c in plain]
         self.store.save_curves(weighted)
         return weighted
 
-    def weighted(self, family: CalibratedFamily, found: FamilyCurve) -> FamilyCurve:
+    def weighted(
+        self, family: CalibratedFamily, found: FamilyCurve, known: KnownOutputs | None
+    ) -> FamilyCurve:
         """The curve in units that compare between families."""
-        if self.settings.weighting == "relative":
+        if known is None:
             return relative_to_energy(family, found)
-        few = list(islice(self.aside, WEIGHTING_BATCHES))
-
-        def output_error(trial: nn.Module) -> float:
-            found = measure_agreement(trial, self.model, few, forward=self.forward)
-            return found.relative_error
-
         problem = self.problem(family)
-        return in_units_of_outputs(self.model, family, problem, found, output_error)
+        return in_units_of_outputs(self.model, family, problem, found, known.error)
 
     def problem(self, family: CalibratedFamily, keep: int | None = None) -> ChannelSelection:
         """The program of one family with the run's ridge."""
@@ -270,7 +272,7 @@ class _Work:
             if uniform is not None:
                 candidates["uniform"] = uniform
             share = None if total is None else 0.2 * total
-            error = partial(self.tried_error, curves)
+            error = partial(self.tried_error, calibration, curves)
             tried = try_out(candidates, error, share, self.log)
             best = candidates[min(tried, key=tried.__getitem__)]
             if best is not solution.counts:
@@ -278,11 +280,13 @@ class _Work:
         self.store.save_widths(solution, tried)
         return solution, tried
 
-    def tried_error(self, curves: list[FamilyCurve], counts: Mapping[str, int]) -> float:
+    def tried_error(
+        self, calibration: Calibration, curves: list[FamilyCurve], counts: Mapping[str, int]
+    ) -> float:
         """Error of the outputs on held-out batches with some widths, masks not searched."""
 
         def statistics(current: nn.Module, name: str) -> CalibratedFamily:
-            return self.calibrate(current, self.part, name)[name]
+            return self.calibrate(current, self.part, name, calibration)[name]
 
         network = carry_out(self.model, counts, curves, statistics, self.problem)
         error = self.agreement(network, self.aside).relative_error
@@ -308,7 +312,7 @@ class _Work:
                 changed = any(not mask.all() for mask in masks.values())
                 family = calibration[name]
                 if self.settings.recalibrate and changed:
-                    family = self.calibrate(current, self.batches, name)[name]
+                    family = self.calibrate(current, self.batches, name, calibration)[name]
                 limit = self.share(began, len(names) - index)
                 mask, weights, result = self.solved(family, by_name[name], widths, limit)
                 apply_weights(current, family, weights)
@@ -332,7 +336,7 @@ class _Work:
         count = widths.counts[name]
         problem = self.problem(family, count)
         start = curve.masks[int(np.flatnonzero(curve.curve.counts == count)[0])]
-        solution = _solve(problem, start, limit, self.settings)
+        solution = solve_family(problem, start, limit, self.settings)
         if solution.mask is None:
             raise InputError(f"family '{name}': no mask with {count} classes was found")
         result = FamilyResult(
@@ -373,24 +377,3 @@ class _Work:
             return before
         smaller.load_state_dict(trial.state_dict())
         return after
-
-
-def _solve(
-    problem: ChannelSelection,
-    start: NDArray[np.bool_],
-    limit: float | None,
-    settings: CompressOptions,
-) -> Solution:
-    """Branch and bound where it is affordable, else local search with a relaxation's bound."""
-    from mipprune.relaxation import relax
-    from mipprune.solvers import solve
-
-    began = time.monotonic()
-    if problem.n_channels <= EXACT_CHANNELS:
-        return solve(problem, time_limit=limit, gap=settings.gap, start=start, seed=settings.seed)
-    half = None if limit is None else limit / 2
-    found = solve(problem, "local-search", time_limit=half, start=start, seed=settings.seed)
-    if problem.keep == problem.n_channels:
-        return found
-    bound = relax(problem, time_limit=half).bound
-    return replace(found, bound=min(bound, found.value), seconds=time.monotonic() - began)

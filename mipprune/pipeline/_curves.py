@@ -20,9 +20,12 @@ from mipprune.graph import ChannelGroups, Family
 from mipprune.graph.budgets import admissible_counts, unit_rows
 from mipprune.problem import ChannelSelection
 
-__all__ = ["FamilyCurve", "family_counts", "measure_curves"]
+__all__ = ["INVERTED_ROWS", "FamilyCurve", "family_counts", "measure_curves"]
 
 Bools = NDArray[np.bool_]
+INVERTED_ROWS = 5000
+"""Rows of a layer up to which all counts are bounded in one pass, which inverts its Gram matrix."""
+
 _Task = tuple[ChannelSelection, NDArray[np.int64], str, float | None]
 
 
@@ -160,22 +163,34 @@ def _bounds(
     values: NDArray[np.float64],
     time_limit: float | None,
 ) -> NDArray[np.float64]:
-    """Valid bounds; never below the error with every channel kept."""
-    from mipprune.relaxation import relax
+    """Valid bounds; never below the error with every channel kept.
+
+    One pass bounds all counts; then relaxations one count at a time, as long as there is
+    time for one more.
+    """
+    from mipprune.relaxation import bounds_of_keeps, relax
 
     began = time.monotonic()
     floor = problem.value(np.ones(problem.n_channels, dtype=bool))
     floor -= 1e-9 * max(abs(floor), problem.energy)
     bounds = np.full(counts.size, floor)
+    spent = slowest = 0.0
+    limit = math.inf if time_limit is None else time_limit
+    if max(term.n_rows for term in problem.terms) <= INVERTED_ROWS and limit > 0:
+        bounds = np.maximum(bounds, bounds_of_keeps(problem, counts.tolist()))
+        spent = time.monotonic() - began
     # From the middle outwards: that is where widths are usually chosen.
     for index in np.argsort(np.abs(np.arange(counts.size) - counts.size / 2), kind="stable"):
-        spent = time.monotonic() - began
-        left = math.inf if time_limit is None else time_limit - spent
-        if left <= 0 or counts[index] == problem.n_channels:
+        if counts[index] == problem.n_channels:
             continue
+        left = limit - spent
+        if left <= slowest:  # a relaxation of a wide layer takes its time whatever its limit
+            break
         allowed = None if time_limit is None else max(left / 4, 0.05)
         found = relax(problem.with_keep(int(counts[index])), time_limit=allowed).bound
         bounds[index] = max(bounds[index], found)
+        slowest = max(slowest, time.monotonic() - began - spent)
+        spent = time.monotonic() - began
     # Fewer channels cost at least as much: a bound holds for all smaller counts.
     result: NDArray[np.float64] = np.maximum.accumulate(bounds[::-1])[::-1]
     return np.minimum(result, values)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpotrs
 
 from mipprune.problem._box import boxed_weights
 from mipprune.problem._term import Term
@@ -12,6 +11,9 @@ from mipprune.problem._term import Term
 __all__ = ["best_weights", "quadratic_form", "solve_psd", "value_of_weights"]
 
 Floats = NDArray[np.float64]
+
+BLOCK = 128
+"""Rows that are substituted at a time."""
 
 
 def solve_psd(matrix: Floats, right: Floats) -> Floats:
@@ -29,14 +31,33 @@ def solve_psd(matrix: Floats, right: Floats) -> Floats:
     if factor is not None:
         pivots = np.diag(factor)
         if pivots.min() > 1e-6 * pivots.max():
-            solution: Floats = dpotrs(factor.T, right.reshape(len(right), -1), lower=0)[0]
-            return np.ascontiguousarray(solution.reshape(right.shape))
+            return _solve_upper(factor.T, _solve_lower(factor, right))
     eigenvalues, vectors = np.linalg.eigh(matrix)
     floor = eigenvalues[-1] * matrix.shape[0] * np.finfo(np.float64).eps
     safe = eigenvalues > max(floor, 0.0)
     inverse = np.zeros_like(eigenvalues)
     inverse[safe] = 1.0 / eigenvalues[safe]
     return vectors @ (inverse[:, None] * (vectors.T @ right))
+
+
+def _solve_lower(factor: Floats, right: Floats) -> Floats:
+    """Forward substitution in blocks of rows; a general solve would factorise again."""
+    solution = np.empty_like(right)
+    for first in range(0, len(factor), BLOCK):
+        own = slice(first, first + BLOCK)
+        rest = right[own] - factor[own, :first] @ solution[:first]
+        solution[own] = np.linalg.solve(factor[own, own], rest)
+    return solution
+
+
+def _solve_upper(factor: Floats, right: Floats) -> Floats:
+    """Backward substitution in blocks of rows."""
+    solution = np.empty_like(right)
+    for first in reversed(range(0, len(factor), BLOCK)):
+        own, last = slice(first, first + BLOCK), first + BLOCK
+        rest = right[own] - factor[own, last:] @ solution[last:]
+        solution[own] = np.linalg.solve(factor[own, own], rest)
+    return solution
 
 
 def best_weights(term: Term, mask: NDArray[np.bool_]) -> Floats:

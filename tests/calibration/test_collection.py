@@ -327,3 +327,53 @@ def test_what_cannot_be_observed_is_named() -> None:
     assert "not the weight of a layer" in calibration.skipped["first"]
     with pytest.raises(InputError, match="was not calibrated"):
         calibration["first"]
+
+
+class Counting(nn.Module):
+    """Two layers, the first called as often as the batch has examples beyond eight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.second = nn.Linear(6, 5)
+        self.head = nn.Linear(5, 2)
+        self.heads = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.second(torch.relu(self.first(x))))
+        for _ in range(1 if len(x) <= 8 else 2):
+            self.heads += 1
+            y: Tensor = self.head(x)
+        return y
+
+
+def test_batches_run_only_as_far_as_needed_with_the_same_statistics() -> None:
+    x = torch.randn(24, 4, generator=torch.Generator().manual_seed(3)).double()
+    model, reference = seeded(Counting()), seeded(Counting(), 7)
+    assert isinstance(model, Counting)
+    groups = channel_groups(model, x[:2])
+    whole = calibrate(model, x.split(8), groups)
+    assert dict(whole.calls) == {"second": 1, "head": 1}
+    first, second = whole  # read by the second layer, and by the head
+    model.heads = 0
+    for name, heads in ((first, 0), (second, 3)):
+        plain = calibrate(model, x.split(8), groups, reference=reference, families=[name])
+        model.heads = 0
+        short = calibrate(
+            model, x.split(8), groups, reference=reference, families=[name], like=whole
+        )
+        assert model.heads == heads
+        np.testing.assert_array_equal(plain[name].terms[0].gram, short[name].terms[0].gram)
+        np.testing.assert_array_equal(plain[name].terms[0].cross, short[name].terms[0].cross)
+
+
+def test_batches_run_to_their_end_where_calls_vary() -> None:
+    x = torch.randn(28, 4, generator=torch.Generator().manual_seed(3)).double()
+    model = seeded(Counting())
+    groups = channel_groups(model, x[:2])
+    whole = calibrate(model, x.split([8, 12, 8]), groups)
+    assert dict(whole.calls) == {"second": 1}
+    name = list(whole)[1]
+    again = calibrate(model, x.split([8, 12, 8]), groups, families=[name], like=whole)
+    np.testing.assert_array_equal(again[name].terms[0].gram, whole[name].terms[0].gram)
+    assert again[name].samples == (8 + 2 * 12 + 8,)

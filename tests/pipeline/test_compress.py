@@ -29,9 +29,10 @@ from mipprune.pipeline import (
     measure_agreement,
     measure_layer_latency,
 )
-from mipprune.pipeline import _compress as module
 from mipprune.pipeline import _curves as curves_module
 from mipprune.pipeline._curves import FamilyCurve, measure_curves
+from mipprune.pipeline._family_solve import solve_family
+from mipprune.problem import Solution
 
 OPTIONS = CompressOptions(time_limit=2.0, most_widths=6)
 
@@ -97,18 +98,18 @@ def test_a_killed_run_goes_on_where_it_was(
 ) -> None:
     out = tmp_path / "run"
     solved: list[int] = []
-    original = module._solve
+    place = "mipprune.pipeline._compress.solve_family"
 
-    def stop_after_three(*arguments: object) -> object:
+    def stop_after_three(*arguments: Any) -> Solution:
         if len(solved) == 3:
             raise KeyboardInterrupt
         solved.append(1)
-        return original(*arguments)  # type: ignore[arg-type]
+        return solve_family(*arguments)
 
-    monkeypatch.setattr(module, "_solve", stop_after_three)
+    monkeypatch.setattr(place, stop_after_three)
     with pytest.raises(KeyboardInterrupt):
         compress(network, data, {"macs": "60%"}, options=OPTIONS, out=out)
-    monkeypatch.setattr(module, "_solve", original)
+    monkeypatch.setattr(place, solve_family)
     with pytest.raises(InputError, match="resume"):
         compress(network, data, {"macs": "60%"}, options=OPTIONS, out=out)
     with pytest.raises(InputError, match="budgets"):
