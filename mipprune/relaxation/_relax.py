@@ -37,6 +37,8 @@ RELAXATION_KINDS = ("auto", "big-m", "perspective", "perspective-box", *REMOVAL_
 """Kinds that :func:`relax` accepts."""
 
 CLIMB_SHARE = 0.8
+AFFORDABLE_BOX = 1e9
+"""Multiplications per step up to which ``auto`` also bounds the weights (60 to 120 steps)."""
 AFFORDABLE_ROWS = 2600
 """Rows up to which ``auto`` climbs the pair relaxation (a factorisation per 20 steps)."""
 MAX_BLOCK_SIZE = 6
@@ -67,8 +69,8 @@ def relax(
         directions), ``rlt`` (the linear program of all pairs at those
         directions), ``sdp`` (Hadamard relaxation, all pairs and X psd),
         ``blocks`` (the same over the patterns of removals in blocks of channels,
-        started at ``sdp``'s solution: the strongest); ``auto`` is the strongest
-        that is affordable. For variant
+        started at ``sdp``'s solution: the strongest); ``auto`` is the best of what
+        is affordable at this width (all but ``rlt`` and ``blocks``). For variant
         ``mask``, ``perspective`` is the convexified binary program.
     split : {"ridge", "eigenvalue", "schur", "optimal"}
         How G + rho = R + blkdiag(D_j) is divided (:mod:`mipprune.relaxation.splits`).
@@ -304,11 +306,29 @@ def _relax_mask(request: Request) -> Relaxation:
 
 
 def _relax_auto(request: Request) -> Relaxation:
-    """The better of both sides; the removing side as far as the layer's width allows."""
-    keeping = _relax_perspective(request)
-    rows = max(term.n_rows for term in request.canonical.terms)
-    if rows > INVERTED_ROWS:
-        return keeping
-    kind = "sdp" if rows <= AFFORDABLE_ROWS else "gl"
-    removing = relax_removal(replace(request, kind=kind))
-    return max(keeping, removing, key=lambda relaxed: relaxed.bound)
+    """The best of both sides, as far as the width allows: no cheaper kind proves more.
+
+    Splits are not ordered, nor are the two sides, and first-order steps on the pairs
+    may stop short of what they contain in theory: what is affordable is run.
+    """
+    terms = request.canonical.terms
+    rows = max(term.n_rows for term in terms)
+    uniform = all(np.all(term.ridge == term.ridge[0]) for term in terms)
+    splits = dict.fromkeys((request.split, "schur"))
+    # The smallest eigenvalue is at least a uniform ridge, but dearer to find.
+    splits |= dict.fromkeys(("eigenvalue",) if rows <= AFFORDABLE_ROWS else ("ridge",))
+    splits |= dict.fromkeys(() if uniform else ("ridge",))
+    found = [_relax_perspective(replace(request, split=split)) for split in splits]
+    if _box_work(request) <= AFFORDABLE_BOX:
+        found.append(_relax_box(replace(request, kind="perspective-box", split="schur")))
+    if rows <= INVERTED_ROWS:
+        kind = "sdp" if rows <= AFFORDABLE_ROWS else "gl"
+        found.append(relax_removal(replace(request, kind=kind)))
+    return max(found, key=lambda relaxed: relaxed.bound)
+
+
+def _box_work(request: Request) -> float:
+    """Multiplications of one step of the barrier method, inf without a box."""
+    if not request.canonical.has_box:
+        return np.inf
+    return float(sum(t.n_responses * t.n_rows**3 for t in request.canonical.terms))

@@ -8,6 +8,7 @@ from mipprune.errors import InputError, NoSolutionError
 from mipprune.problem import ChannelSelection, Resource
 from mipprune.relaxation import relax
 from tests.relaxation.instances import brute_force, random_problem
+from tests.relaxation.varied import varied_problem
 
 SPLITS = ("ridge", "eigenvalue", "schur")
 
@@ -164,6 +165,20 @@ def test_contradicting_limits_are_proven_infeasible() -> None:
     problem = ChannelSelection.from_terms(small().terms, resources=resources)
     with pytest.raises(NoSolutionError, match="together"):
         relax(problem)
+
+
+def test_auto_proves_at_least_what_every_cheaper_kind_does() -> None:
+    strongest = set()
+    for seed in range(10):
+        problem = varied_problem(seed, box=seed % 2 == 0, most=3)
+        if problem is None or brute_force(problem) == np.inf:
+            continue
+        bounds = {s: relax(problem, "perspective", split=s, tol=1e-2).bound for s in SPLITS}
+        for kind in ("gl", "sdp", *(("perspective-box",) if problem.has_box else ())):
+            bounds[kind] = relax(problem, kind, tol=1e-2).bound
+        assert relax(problem, tol=1e-2).bound == max(bounds.values())
+        strongest.add(max(bounds, key=lambda name: bounds[name]))
+    assert len(strongest) > 1  # no side can be left out
 
 
 def test_wrong_arguments_say_what_fits() -> None:
