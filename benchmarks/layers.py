@@ -7,6 +7,7 @@ convolution reads becomes one file (variant refit, damping 0.01).
 """
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,18 +25,18 @@ class Recipe:
 
     network: str
     data: str
-    width: int
     epochs: int
-    stem_stride: int
     seed: int
+    options: Mapping[str, int | float]
 
 
 NETWORKS = {
-    "digits20": Recipe("resnet20", "digits", 16, 12, 1, 0),
-    "fashion20": Recipe("resnet20", "fashion-mnist", 16, 1, 2, 1),
-    "digits20wide": Recipe("resnet20", "digits", 32, 6, 1, 2),
+    "digits20": Recipe("resnet20", "digits", 12, 0, {"base_width": 16, "stem_stride": 1}),
+    "fashion20": Recipe("resnet20", "fashion-mnist", 1, 1, {"base_width": 16, "stem_stride": 2}),
+    "digits20wide": Recipe("resnet20", "digits", 6, 2, {"base_width": 32, "stem_stride": 1}),
+    "fashionvgg": Recipe("vgg16", "fashion-mnist", 1, 3, {"width": 0.25, "stem_stride": 2}),
 }
-"""Widths 16, 32, 64; the wide network has 32, 64, 128."""
+"""Widths 16, 32, 64; the wide network has 32, 64, 128, the VGG 16, 32, 64, 128."""
 
 CALIBRATION_IMAGES = 512
 PATCHES = 64
@@ -65,8 +66,7 @@ def layers(name: str, recipe: Recipe, out: Path) -> list[Path]:
         num_classes=10,
         image_size=(images.shape[2], images.shape[3]),
         generator=torch.Generator().manual_seed(recipe.seed),
-        base_width=recipe.width,
-        stem_stride=recipe.stem_stride,
+        **recipe.options,
     )
     train(model, data, TrainConfig(epochs=recipe.epochs, seed=recipe.seed), progress=False)
     groups = channel_groups(model, (images,))
