@@ -29,11 +29,14 @@ from typing import Any
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-from mipprune._support.files import write_json  # noqa: E402  # thread counts come first
+import numpy as np  # noqa: E402  # thread counts come first
+
+from mipprune._support.files import write_json  # noqa: E402
 from mipprune._support.provenance import provenance  # noqa: E402
 from mipprune.errors import SolverError  # noqa: E402
 from mipprune.problem import ChannelSelection, Solution, SolutionStatus, Termination  # noqa: E402
 from mipprune.solvers import methods_for, solve  # noqa: E402
+from mipprune.solvers._external import MARGIN  # noqa: E402
 
 Row = dict[str, Any]
 
@@ -76,8 +79,6 @@ def takes(problem: ChannelSelection, method: str) -> bool:
 
 def run_one(problem: ChannelSelection, method: str, seed: int, limit: float) -> Solution:
     """One method on one instance; the limit is for generic solvers."""
-    if method == EXACT:
-        return solve(problem, EXACT)
     if method == OURS:
         return solve(problem, OURS, gap=OUR_GAP)
     if method == HEURISTIC:
@@ -107,6 +108,9 @@ def faults(problem: ChannelSelection, best: Solution, found: Solution, method: s
         result.append("value below the optimum")
     if found.bound > best.value + BOUND_ROUNDING * energy:
         result.append("bound above the optimum")
+    # A mask that is optimal already hides a bound that is too high.
+    if found.statistics.get("external_bound", -math.inf) > best.value + MARGIN * energy:
+        result.append("bound of the external solver above the optimum by more than the margin")
     if method == HEURISTIC:
         if found.bound != -math.inf:
             result.append("bound of a heuristic")
@@ -130,7 +134,7 @@ def judged(problem: ChannelSelection, best: Solution, method: str, seed: int, li
     """Run one method and compare; a model that Gurobi's licence refuses is a row of its own."""
     began = time.process_time()
     try:
-        found = run_one(problem, method, seed, limit)
+        found = best if method == EXACT else run_one(problem, method, seed, limit)
     except SolverError as error:
         wrong = [] if method == GUROBI and "licence" in str(error) else [str(error)]
         used = round(time.process_time() - began, 4)
@@ -149,6 +153,9 @@ def judged(problem: ChannelSelection, best: Solution, method: str, seed: int, li
         row["excess_of_energy"] = (found.value - best.value) / problem.energy
         if math.isfinite(found.bound):
             row["bound_excess_of_energy"] = (found.bound - best.value) / problem.energy
+        external = found.statistics.get("external_bound")
+        if external is not None and math.isfinite(external):
+            row["external_bound_excess_of_energy"] = (external - best.value) / problem.energy
     return row
 
 
@@ -169,10 +176,13 @@ def rows_of(
         problem = instance(seed)
         if problem.n_channels > channels:
             continue
+        began = time.process_time()
         best = solve(problem, EXACT)
+        used = round(time.process_time() - began, 4)
         for method in left:
             if takes(problem, method):
-                yield judged(problem, best, method, seed, limit)
+                row = judged(problem, best, method, seed, limit)
+                yield row | {"seconds": used} if method == EXACT else row
 
 
 def missed(row: Row) -> bool:
@@ -203,6 +213,14 @@ def summary(rows: list[Row]) -> list[Row]:
                     (r["bound_excess_of_energy"] for r in mine if "bound_excess_of_energy" in r),
                     default=None,
                 ),
+                "largest_external_bound_excess_of_energy": max(
+                    (
+                        r["external_bound_excess_of_energy"]
+                        for r in mine
+                        if "external_bound_excess_of_energy" in r
+                    ),
+                    default=None,
+                ),
                 "processor_seconds": sum(r["seconds"] for r in mine),
                 "faulty": [r["seed"] for r in mine if r["faults"]],
             }
@@ -213,21 +231,21 @@ def summary(rows: list[Row]) -> list[Row]:
 def layer_rows(folder: Path, proven: list[Path], seeds: int) -> Iterator[Row]:
     """Local search on the layers whose optimum the given results of branch and bound prove."""
     stored = [row for path in proven for row in json.loads(path.read_text())["rows"]]
-    optima = {row["problem_hash"]: row for row in stored if row["status"] == "OPTIMAL"}
-    for path in sorted(folder.glob("*.npz")):
-        base = ChannelSelection.load(path)
-        for keep in sorted({row["keep"] for row in optima.values() if row["layer"] == path.stem}):
-            problem = base.with_keep(keep)
-            optimum = optima.get(problem.content_hash)
-            if optimum is None:
-                raise SystemExit(f"{path} is not the layer that --proven speaks of (its hash)")
+    optima = {(r["layer"], r["keep"]): r for r in stored if r["status"] == "OPTIMAL"}
+    for (layer, keep), optimum in sorted(optima.items()):
+        path = folder / f"{layer}.npz"
+        if path.exists():
+            problem = ChannelSelection.load(path).with_keep(keep)
+            everything = problem.value(np.ones(problem.n_channels, dtype=bool))
+            if not math.isclose(everything, optimum["value_all_kept"], rel_tol=1e-6):
+                raise SystemExit(f"{path} is not the layer that --proven speaks of")
             for seed in range(seeds):
                 began = time.process_time()
                 found = solve(problem, HEURISTIC, seed=seed, rounds=ROUNDS)
                 ratio = found.value / optimum["value"]
                 wrong = found.value < optimum["bound"] - BOUND_ROUNDING * problem.energy
                 yield {
-                    "layer": path.stem,
+                    "layer": layer,
                     "keep": keep,
                     "seed": seed,
                     "ratio": ratio,

@@ -14,7 +14,7 @@ __all__ = ["External", "normalised"]
 Bools = NDArray[np.bool_]
 
 MARGIN = 1e-8
-"""Taken off every bound of an external solver, relative to the energy: its tolerances."""
+"""Taken off the bounds of an external solver, relative to the energy: its tolerances."""
 
 SECONDS_PER_ENTRY = 4e-5
 """Time to write one coefficient of a Pyomo model and hand it over, on a busy machine."""
@@ -42,7 +42,15 @@ def normalised(problem: ChannelSelection) -> tuple[ChannelSelection, float]:
 class External:
     """Incumbent, bound and result of a run with an external solver."""
 
-    def __init__(self, problem: ChannelSelection, monitor: Monitor, name: str, gap: float) -> None:
+    def __init__(
+        self,
+        problem: ChannelSelection,
+        monitor: Monitor,
+        name: str,
+        gap: float,
+        margin: float = MARGIN,
+    ) -> None:
+        self.margin = margin * problem.energy
         self.problem = problem
         self.monitor = monitor
         self.name = name
@@ -92,9 +100,14 @@ class External:
             self.mask, self.value = mask.copy(), value
 
     def raise_bound(self, bound: float) -> None:
-        """Take a bound of the external solver, less its tolerances; never above the value."""
-        safe = bound - MARGIN * self.problem.energy
-        self.bound = max(self.bound, min(safe, self.value))
+        """Take a bound of the external solver, less its tolerances; never above the value.
+
+        ``statistics["external_bound"]`` keeps it as the solver said it: a value that is
+        optimal already hides a bound that is too high.
+        """
+        known = self.statistics.get("external_bound", -math.inf)
+        self.statistics["external_bound"] = max(known, bound)
+        self.bound = max(self.bound, min(bound - self.margin, self.value))
 
     def afford(self, scaled: ChannelSelection) -> None:
         """Stop now where writing the model with all weights would outlast the limit.
@@ -109,8 +122,7 @@ class External:
         """Whether the gap asked for is reached, up to the margin taken off the bound."""
         if self.mask is None or math.isinf(self.bound):
             return False
-        floor = 1.5 * MARGIN * self.problem.energy
-        return self.value - self.bound <= max(self.gap * abs(self.value), floor)
+        return self.value - self.bound <= max(self.gap * abs(self.value), 1.5 * self.margin)
 
     def check(self) -> None:
         """Clock and callback."""

@@ -30,7 +30,7 @@ from mipprune.formulation import (
 from mipprune.formulation._weights import cross_of
 from mipprune.problem import ChannelSelection, Solution, Termination, solve_psd
 from mipprune.solvers._external import External, normalised
-from mipprune.solvers._monitor import Callback, Monitor, checked_request
+from mipprune.solvers._monitor import Callback, Monitor, SearchStopped, checked_request
 
 __all__ = ["CUTS", "solve_by_cuts"]
 
@@ -263,12 +263,16 @@ def _solve(
         raise SolverError("HiGHS reports an error on the master problem")
     if bound is not None and math.isfinite(bound):
         state.raise_bound(bound / factor)
-    if results.best_feasible_objective is None or not math.isfinite(
-        results.best_feasible_objective
-    ):
-        return None
-    results.solution_loader.load_vars()
-    return None if bound is None else float(bound)
+    found = results.best_feasible_objective
+    if found is not None and math.isfinite(found):
+        results.solution_loader.load_vars()
+    else:
+        found = None
+    if condition is TerminationCondition.maxTimeLimit:
+        # By the clock of HiGHS; ours may still be short of it.
+        state.offer(None if found is None else mask_of(master.model))
+        raise SearchStopped(Termination.TIME_LIMIT)
+    return None if bound is None or found is None else float(bound)
 
 
 def _gates(model: Any) -> Floats:

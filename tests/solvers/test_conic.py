@@ -2,9 +2,12 @@
 
 import builtins
 import importlib.util
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from pyomo.contrib.solver.solvers.scip.scip_direct import ScipDirect
 
 from mipprune.errors import InputError, MissingExtraError
 from mipprune.problem import ChannelSelection, SolutionStatus, Termination
@@ -42,10 +45,20 @@ def test_units_do_not_matter() -> None:
     assert found.value == pytest.approx(1e8 * solve(problem, "enumerate").value, rel=1e-5)
 
 
-def test_time_limit_keeps_the_incumbent() -> None:
+def test_time_limit_keeps_the_incumbent(
+    ticking: Callable[[float], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, original = list[float](), ScipDirect.solve
+
+    def watch(self: ScipDirect, model: object, **options: Any) -> object:
+        given.append(options["time_limit"])
+        return original(self, model, **options)
+
+    monkeypatch.setattr(ScipDirect, "solve", watch)
+    ticking(2.0**-10)
     # Without a limit this problem keeps SCIP busy for hours.
     found = solve_conic(layer(40, 20, 0.001), time_limit=2.0, start=np.arange(40) < 20)
-    assert found.seconds < 120
+    assert [0 < seconds < 2.0 for seconds in given] == [True]
     assert found.termination is Termination.TIME_LIMIT
     assert found.mask is not None
     assert found.bound < found.value

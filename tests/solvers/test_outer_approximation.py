@@ -1,6 +1,7 @@
 """Outer approximation: both kinds of cuts, limits on time, stops."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import pytest
@@ -10,6 +11,12 @@ from mipprune.errors import InputError, SolverError
 from mipprune.problem import ChannelSelection, LogPoint, SolutionStatus, Term, Termination
 from mipprune.solvers import solve
 from mipprune.solvers.outer_approximation import solve_by_cuts
+
+
+class TickingClock(Protocol):
+    """Of conftest: the time, set by hand."""
+
+    now: float
 
 
 def layer(
@@ -43,14 +50,49 @@ def test_a_bad_start_is_improved() -> None:
     assert found.value == pytest.approx(best.value, rel=1e-5)
 
 
-def test_time_limit_keeps_incumbent_and_bound() -> None:
-    # Without a limit this problem keeps HiGHS busy for hours.
-    problem = layer(40, 20, damping=0.001, rows=3)
-    found = solve_by_cuts(problem, time_limit=2.0, cuts="value", start=np.arange(40) < 20)
+def hard() -> ChannelSelection:
+    """A problem that keeps HiGHS busy for hours."""
+    return layer(40, 20, damping=0.001, rows=3)
+
+
+def test_time_limit_keeps_incumbent_and_bound(
+    ticking: Callable[[float], TickingClock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, calls, original = ticking(0.0), list[object](), Highs.solve
+
+    def last(solver: Highs, model: object) -> object:
+        calls.append(original(solver, model))
+        clock.now += 3.0 if len(calls) == 3 else 0.25
+        return calls[-1]
+
+    monkeypatch.setattr(Highs, "solve", last)
+    found = solve_by_cuts(hard(), time_limit=2.0, cuts="value", start=np.arange(40) < 20)
     assert found.termination is Termination.TIME_LIMIT
-    assert found.seconds < 120
+    assert len(calls) == 3
+    assert found.seconds == 3.5
     assert found.mask is not None
-    assert found.bound < found.value
+    assert -np.inf < found.bound < found.value
+
+
+def test_highs_may_reach_the_limit_by_its_own_clock(
+    ticking: Callable[[float], TickingClock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, original = list[float](), Highs.solve
+
+    def impatient(solver: Highs, model: object) -> object:
+        calls.append(float(solver.config.time_limit))
+        if len(calls) > 3:
+            solver.config.time_limit = 0.01
+        return original(solver, model)
+
+    monkeypatch.setattr(Highs, "solve", impatient)
+    ticking(0.0)
+    found = solve_by_cuts(hard(), time_limit=60.0, cuts="value", start=np.arange(40) < 20)
+    assert found.seconds == 0.0
+    assert found.termination is Termination.TIME_LIMIT
+    assert set(calls) == {60.0}
+    assert found.mask is not None
+    assert -np.inf < found.bound < found.value
 
 
 def test_every_master_gets_the_time_that_is_left(
