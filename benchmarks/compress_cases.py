@@ -130,13 +130,7 @@ def digit_cnn(_: Path | None) -> Case:
 def fashion(weights: Path | None) -> Case:
     """ResNet-20 with a stride-2 stem on Fashion-MNIST."""
     data = load_data("fashion-mnist")
-    model = build_model(
-        "resnet20",
-        in_channels=1,
-        image_size=28,
-        stem_stride=2,
-        generator=torch.Generator().manual_seed(0),
-    )
+    model = _resnet20(image_size=28, stem_stride=2)
     if weights is None:
         train(model, data, TrainConfig(epochs=8), label="dense")
     else:
@@ -144,16 +138,16 @@ def fashion(weights: Path | None) -> Case:
     return _images("fashion", model, data, 512, 64, True)
 
 
+def _resnet20(**sizes: int) -> nn.Module:
+    """Untrained, for grey images, the same at every run."""
+    generator = torch.Generator().manual_seed(0)
+    return build_model("resnet20", in_channels=1, generator=generator, **sizes)
+
+
 def digits(_: Path | None) -> Case:
     """A narrow ResNet-20 after three epochs on the bundled digits: the smallest case, for tests."""
     data = load_data("digits")
-    model = build_model(
-        "resnet20",
-        in_channels=1,
-        image_size=8,
-        base_width=4,
-        generator=torch.Generator().manual_seed(0),
-    )
+    model = _resnet20(image_size=8, base_width=4)
     train(model, data, TrainConfig(epochs=3), progress=False)
     return _images("digits", model, data, 256, None, False)
 
@@ -235,7 +229,9 @@ def minilm(_: Path | None) -> Case:
             for i in range(0, len(pairs), size)
         ]
 
-    few, training, held_out = tokens("validation", 256), tokens("train", 1500), tokens("test", 1000)
+    few, training, held_out = (
+        tokens("validation", 128, 32), tokens("train", 1500), tokens("test", 1000)
+    )  # fmt: skip
 
     def embedded(network: nn.Module, found: list[tuple[Any, Tensor]]) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

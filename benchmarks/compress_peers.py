@@ -24,6 +24,7 @@ from mipprune.models import split_batch
 from mipprune.pipeline import CompressOptions
 from mipprune.problem import ChannelSelection
 from mipprune.solvers import solve
+from mipprune.solvers.elimination_path import elimination_path
 from mipprune.training import Taylor
 from mipprune.training.l1_uniform import L1Uniform
 
@@ -98,7 +99,10 @@ def local_search(case: Case, budget: str) -> Found:
     """Remove, refit and swap to a local optimum per layer (after Meng et al., OSSCAR, 2024)."""
 
     def choose(problem: tuple[ChannelSelection, ChannelSelection], keep: int) -> Bools:
-        mask = solve(problem[0].with_keep(keep), "local-search", seed=0, rounds=0).mask
+        refit = problem[0].with_keep(keep)
+        # On wide layers the search removes several at a time; one by one is better, and no dearer.
+        start = None if refit.parts else elimination_path(refit, [keep])[keep]
+        mask = solve(refit, "local-search", seed=0, rounds=0, start=start).mask
         assert mask is not None  # a count alone can always be met
         return mask
 
@@ -238,10 +242,15 @@ def _with_torch_pruning(library: Any, case: Case, ratio: float) -> dict[str, Boo
 def _record(case: Case, masks: dict[str, Bools], layer: str, indices: list[int]) -> None:
     """Mark the classes that output channels ``indices`` of ``layer`` belong to as removed."""
     owner = next(
-        axis.owner
-        for axis in case.groups.axes
-        if axis.tensor == f"{layer}.weight" and axis.role == "produce"
+        (
+            axis.owner
+            for axis in case.groups.axes
+            if axis.tensor == f"{layer}.weight" and axis.role == "produce"
+        ),
+        None,
     )
+    if owner is None:
+        raise InputError(f"torch-pruning starts a group at '{layer}', which none of ours prunes")
     for index in owner[list(indices)]:
         family = next(f for f in case.groups if f.start <= index < f.stop)
         masks[family.name][index - family.start] = False

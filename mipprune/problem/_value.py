@@ -25,7 +25,7 @@ def solve_psd(matrix: Floats, right: Floats) -> Floats:
     if not matrix.size:
         return np.zeros_like(right)
     try:
-        factor = np.linalg.cholesky(matrix)
+        factor: Floats | None = np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
     except np.linalg.LinAlgError:
         factor = None
     if factor is not None:
