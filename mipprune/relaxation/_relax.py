@@ -41,6 +41,8 @@ AFFORDABLE_BOX = 1e9
 """Multiplications per step up to which ``auto`` also bounds the weights (60 to 120 steps)."""
 AFFORDABLE_ROWS = 2600
 """Rows up to which ``auto`` climbs the pair relaxation (a factorisation per 20 steps)."""
+AFFORDABLE_CHANNELS = 512
+"""Channels up to which it does: every step takes the eigenvalues of as large a matrix."""
 MAX_BLOCK_SIZE = 6
 INVERTED_ROWS = 5000
 """Rows up to which ``auto`` forms the inverse that the removing side needs."""
@@ -322,7 +324,8 @@ def _relax_auto(request: Request) -> Relaxation:
     if _box_work(request) <= AFFORDABLE_BOX:
         found.append(_relax_box(replace(request, kind="perspective-box", split="schur")))
     if rows <= INVERTED_ROWS:
-        kind = "sdp" if rows <= AFFORDABLE_ROWS else "gl"
+        pairs = rows <= AFFORDABLE_ROWS and request.problem.n_channels <= AFFORDABLE_CHANNELS
+        kind = "sdp" if pairs else "gl"
         found.append(relax_removal(replace(request, kind=kind)))
     return max(found, key=lambda relaxed: relaxed.bound)
 

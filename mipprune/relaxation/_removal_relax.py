@@ -31,7 +31,9 @@ WARM_AMBITION = 0.05
 WARM_BLEND = 0.1
 """Small moves of Z there: Psi and S are tuned to the old one, and a large move loses them."""
 NEWTON_UP_TO = 40
-"""Undecided channels up to which the pair relaxation is also solved by Newton steps."""
+"""Undecided channels up to which the pair relaxation is solved by Newton steps."""
+NEWTON_SHARE = 0.6
+"""Part of the time left that they may use; the ascent has the rest where they do not finish."""
 
 
 @dataclass
@@ -180,18 +182,9 @@ def _improve_count(family: _Family, request: Request, at: int, multipliers: Floa
     removals = int(root.counts[at])
     pairs = [i for i, member in enumerate(family.members) if member.patterns is None]
     start = family.members[max(pairs, key=lambda i: float(family.table[i][at]))]
-    results = []
-    if request.kind in ("sdp", "blocks"):
-        results.append(
-            ascend(
-                root,
-                removals,
-                start=replace(start, multipliers=multipliers),
-                tolerance=max(0.1 * request.tolerance, 1e-7),
-                deadline=request.deadline,
-                device=request.device,
-            )
-        )
+    results: list[HadamardResult] = []
+    now = time.monotonic()
+    share = 1.0 if request.kind == "rlt" else NEWTON_SHARE
     if request.kind == "rlt" or root.size <= NEWTON_UP_TO:
         results.append(
             minimise_hadamard(
@@ -200,6 +193,18 @@ def _improve_count(family: _Family, request: Request, at: int, multipliers: Floa
                 multipliers=multipliers,
                 fixed=start.directions if request.kind == "rlt" else None,
                 tolerance=request.tolerance,
+                deadline=now + share * (request.deadline - now),
+                device=request.device,
+            )
+        )
+    # Newton steps that finished are exact; the ascent ends below them.
+    if request.kind != "rlt" and not (results and results[0].finished):
+        results.append(
+            ascend(
+                root,
+                removals,
+                start=replace(start, multipliers=multipliers),
+                tolerance=max(0.1 * request.tolerance, 1e-7),
                 deadline=request.deadline,
                 device=request.device,
             )

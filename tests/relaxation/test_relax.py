@@ -181,6 +181,15 @@ def test_auto_proves_at_least_what_every_cheaper_kind_does() -> None:
     assert len(strongest) > 1  # no side can be left out
 
 
+def test_auto_leaves_the_pairs_of_wide_layers_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = random_problem(8)
+    assert relax(problem).kind == "sdp"
+    monkeypatch.setattr("mipprune.relaxation._relax.AFFORDABLE_CHANNELS", 2)
+    wide = relax(problem)
+    kinds = [relax(problem, "perspective", split=split).bound for split in SPLITS]
+    assert wide.bound == max(*kinds, relax(problem, "gl").bound)
+
+
 def test_wrong_arguments_say_what_fits() -> None:
     with pytest.raises(InputError, match="perspective"):
         relax(small(), "magic")
