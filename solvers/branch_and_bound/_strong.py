@@ -43,7 +43,9 @@ Bytes = NDArray[np.int8]
 LEAST_REMOVALS = 8
 """Nodes with fewer removals left go to the compiled search."""
 LEAST_KEPT = 3
-FIRST_ROUNDS, ROUNDS, STEPS, FIRST_LENGTH = 8, 2, 15, 0.1
+FIRST_ROUNDS, ROUNDS, STEPS, FIRST_LENGTH = 8, 3, 15, 0.1
+WEIGHT_OF_LOWER = 2.0
+"""Of the child with the lower bound, beside the other one, in the choice of a branching."""
 BATCH = 8  # nodes bounded in one call
 EVERY = 64  # nodes between two roundings to a mask
 TRIAL_BUDGET = 3e10
@@ -212,8 +214,7 @@ class StrongExplorer:
             found.states.append(self._rounded(state, undecided, result.shares))
             found.bounds.append(bound)
         self._count += 1
-        shares = np.where(stays | goes, np.inf, np.abs(result.shares - 0.5))
-        branch = int(np.argmin(shares))
+        branch = _branch(result, stays | goes)
         children = []
         for value, below in ((REMOVED, result.forced), (KEPT, result.without)):
             child = state.copy()
@@ -318,6 +319,12 @@ class StrongExplorer:
             if point is not None:
                 self._bytes -= point.size // 2
             return point
+
+
+def _branch(result: _Bounded, settled: NDArray[np.bool_]) -> int:
+    """Position of the channel whose two children are bounded best by the node's dual point."""
+    lower, upper = np.sort([result.forced, result.without], axis=0)
+    return int(np.argmax(np.where(settled, -np.inf, WEIGHT_OF_LOWER * lower + upper)))
 
 
 def _started(
