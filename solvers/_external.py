@@ -58,7 +58,6 @@ class External:
         self.version = ""
         self.mask: Bools | None = None
         self.value = math.inf
-        self.bound = -math.inf
         self.nodes = 0
         self.infeasible = False
         self.statistics: dict[str, float] = {}
@@ -100,14 +99,19 @@ class External:
             self.mask, self.value = mask.copy(), value
 
     def raise_bound(self, bound: float) -> None:
-        """Take a bound of the external solver, less its tolerances; never above the value.
-
-        ``statistics["external_bound"]`` keeps it as the solver said it: a value that is
-        optimal already hides a bound that is too high.
-        """
+        """Take a bound as the external solver says it."""
         known = self.statistics.get("external_bound", -math.inf)
         self.statistics["external_bound"] = max(known, bound)
-        self.bound = max(self.bound, min(bound - self.margin, self.value))
+
+    @property
+    def bound(self) -> float:
+        """The solver's bound less its tolerances.
+
+        Above the value of the mask that is there it is wrong, and then nothing that the
+        solver says is believed.
+        """
+        safe = self.statistics.get("external_bound", -math.inf) - self.margin
+        return safe if safe <= self.value else -math.inf
 
     def afford(self, scaled: ChannelSelection) -> None:
         """Stop now where writing the model with all weights would outlast the limit.

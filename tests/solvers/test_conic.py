@@ -12,6 +12,7 @@ from pyomo.contrib.solver.solvers.scip.scip_direct import ScipDirect
 from mipprune.errors import InputError, MissingExtraError
 from mipprune.problem import ChannelSelection, SolutionStatus, Termination
 from mipprune.solvers import solve
+from mipprune.solvers._external import External
 from mipprune.solvers.conic import solve_conic
 
 
@@ -79,6 +80,23 @@ def test_a_model_that_takes_too_long_to_write_is_not_begun(
     found = solve_conic(wide.with_damping(0.1), time_limit=3.0, start=np.arange(20) < 10)
     assert found.termination is Termination.TIME_LIMIT
     assert found.mask is not None
+
+
+def test_a_bound_above_a_feasible_value_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = layer(6, 3)
+    best = solve(problem, "enumerate").value
+    original = External.raise_bound
+
+    def wrong(self: External, bound: float) -> None:
+        original(self, bound + 1e-6 * problem.energy)
+
+    monkeypatch.setattr(External, "raise_bound", wrong)
+    found = solve_conic(problem, gap=1e-5)
+    assert found.statistics["external_bound"] > best
+    assert found.bound == -np.inf
+    assert found.status is SolutionStatus.FEASIBLE
+    assert found.termination is Termination.SOLVER
+    assert found.value == pytest.approx(best)
 
 
 def test_a_callback_may_stop_before_the_search() -> None:
