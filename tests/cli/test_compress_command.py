@@ -8,6 +8,7 @@ import torch
 from mipprune.cli import main
 from mipprune.models import build_model
 from mipprune.report import load_report
+from tests.pipeline.tiny import tiny_model
 
 OPTIONS = ["--model-option", "base_width=4", "--data", "digits"]
 
@@ -21,12 +22,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_compress_writes_a_report_and_refuses_to_write_over_it(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "run"
-    command = ["compress", "resnet20", "--weights", str(weights), *OPTIONS, "--macs", "60%",
-               "--samples", "128", "--time-limit", "2", "--out", str(out), "--quiet",
-               "--latency-repeats", "2"]  # fmt: skip
+    out, weights = tmp_path / "run", tmp_path / "dense.pt"
+    # Two families are enough of a network for a report.
+    torch.save(tiny_model().state_dict(), weights)
+    command = ["compress", "tests.pipeline.tiny:tiny_model", "--weights", str(weights),
+               "--data", "digits", "--macs", "60%", "--samples", "128", "--time-limit", "2",
+               "--out", str(out), "--quiet", "--latency-repeats", "2"]  # fmt: skip
     assert main(command) == 0
     assert "widths and masks" in capsys.readouterr().out
     report = load_report(out)
