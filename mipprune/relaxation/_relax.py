@@ -42,7 +42,9 @@ AFFORDABLE_BOX = 1e9
 AFFORDABLE_ROWS = 2600
 """Rows up to which ``auto`` climbs the pair relaxation (a factorisation per 20 steps)."""
 AFFORDABLE_CHANNELS = 512
-"""Channels up to which it does: every step takes the eigenvalues of as large a matrix."""
+"""Channels up to which it climbs to the end: each step takes eigenvalues of that size."""
+WIDE_STEPS = 1000
+"""Steps whose work, at that many channels, bounds the climb on wider layers."""
 MAX_BLOCK_SIZE = 6
 INVERTED_ROWS = 5000
 """Rows up to which ``auto`` forms the inverse that the removing side needs."""
@@ -324,9 +326,11 @@ def _relax_auto(request: Request) -> Relaxation:
     if _box_work(request) <= AFFORDABLE_BOX:
         found.append(_relax_box(replace(request, kind="perspective-box", split="schur")))
     if rows <= INVERTED_ROWS:
-        pairs = rows <= AFFORDABLE_ROWS and request.problem.n_channels <= AFFORDABLE_CHANNELS
-        kind = "sdp" if pairs else "gl"
-        found.append(relax_removal(replace(request, kind=kind)))
+        kind, p = "sdp" if rows <= AFFORDABLE_ROWS else "gl", request.problem.n_channels
+        steps = request.steps
+        if p > AFFORDABLE_CHANNELS:
+            steps = max(10, int(WIDE_STEPS * (AFFORDABLE_CHANNELS / p) ** 3))
+        found.append(relax_removal(replace(request, kind=kind, steps=steps)))
     return max(found, key=lambda relaxed: relaxed.bound)
 
 

@@ -207,6 +207,7 @@ def _improve_count(family: _Family, request: Request, at: int, multipliers: Floa
                 tolerance=max(0.1 * request.tolerance, 1e-7),
                 deadline=request.deadline,
                 device=request.device,
+                max_iterations=request.steps,
             )
         )
     if request.kind == "blocks":

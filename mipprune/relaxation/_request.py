@@ -31,6 +31,8 @@ class Request:
     start: Floats
     device: torch.device
     block_size: int
+    steps: int = 4000
+    """Most first-order steps on the pairs, per number of removals."""
 
     def certificate(
         self, kind: str, bound: float, arrays: dict[str, NDArray[np.generic]]
