@@ -266,10 +266,18 @@ def save(path: Path, rows: list[Row], layers: list[Row]) -> None:
         "clock": "processor seconds",
         "summary": summary(rows),
         "layers_summary": layers_summary(layers),
-        "runs": [json.dumps(row) for row in rows],
-        "layers": [json.dumps(row) for row in layers],
+        "runs": [slim(row) for row in rows],
+        "layers": [slim(row) for row in layers],
     }
     write_json(path, content)
+
+
+def slim(row: Row) -> str:
+    """A row as one line without what goes without saying."""
+    kept = {k: v for k, v in row.items() if k != "faults" or v}
+    return json.dumps(
+        {k: float(f"{v:.3g}") if k.endswith("_of_energy") else v for k, v in kept.items()}
+    )
 
 
 def layers_summary(layers: list[Row]) -> Row:
@@ -288,7 +296,10 @@ def load(path: Path) -> tuple[list[Row], list[Row]]:
     if not path.exists():
         return [], []
     content = json.loads(path.read_text())
-    return [json.loads(r) for r in content["runs"]], [json.loads(r) for r in content["layers"]]
+    runs, layers = (
+        [{"faults": []} | json.loads(line) for line in content[key]] for key in ("runs", "layers")
+    )
+    return runs, layers
 
 
 def fill(options: argparse.Namespace, rows: list[Row], layers: list[Row]) -> None:
