@@ -11,6 +11,7 @@ problem file it draws those in FILE.
 import argparse
 import json
 import math
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,7 @@ def draw_curves(rows: list[Row]) -> "Figure":
 
 
 def _title(layer: str) -> str:
-    return layer.replace("_", " ")
+    return textwrap.fill(layer.replace("_", " "), 34)
 
 
 def _panels(count: int, columns: int, size: tuple[float, float]) -> tuple["Figure", list[Any]]:

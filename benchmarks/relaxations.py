@@ -37,13 +37,12 @@ KINDS = (
     ("gl", "none", 10_000),
     ("rlt", "none", 32),
     ("sdp", "none", 512),
-    ("blocks", "none", 32),
+    ("blocks", "none", 64),
 )
-"""Kind, split, and the widest layer it is measured on."""
+"""Kind, split, and the widest layer it is measured on, unless ``--kinds`` names it."""
 SHARES = (0.9, 0.75, 0.5, 0.25)
 DAMPINGS = (0.01, 0.1)
 PROVEN_UP_TO = 32
-LOCAL_SEARCH_SECONDS = 60.0
 
 Row = dict[str, Any]
 
@@ -57,6 +56,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0, help="limit per relaxation")
     parser.add_argument("--proof-seconds", type=float, default=20.0, help="limit per proof")
+    parser.add_argument("--search-seconds", type=float, default=60.0, help="limit per search")
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="keeps / channels")
+    parser.add_argument("--dampings", type=float, nargs="+", default=DAMPINGS)
+    parser.add_argument("--kinds", nargs="+", default=(), help="only these, at any width")
     parser.add_argument("--damping", type=float, help="only this one in the table")
     parser.add_argument("--tiny", action="store_true", help="smallest sizes, for a test")
     options = parser.parse_intermixed_args()
@@ -88,7 +91,9 @@ def ladder(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
     """Every bound against the best known value, per layer, keep share and damping."""
     if not options.layers:
         raise SystemExit("ladder: give problem files, such as those benchmarks/layers.py writes")
-    shares, dampings = (SHARES[2:3], DAMPINGS[:1]) if options.tiny else (SHARES, DAMPINGS)
+    shares, dampings = options.shares, options.dampings
+    if options.tiny:
+        shares, dampings = SHARES[2:3], DAMPINGS[:1]
     cases = [(path, d, s) for path in options.layers for d in dampings for s in shares]
     with Progress("ladder", len(cases), unit="cases") as progress:
         for path, damping, share in cases:
@@ -108,12 +113,13 @@ def _case(
     """Rows of one layer, keep and damping that are not done yet."""
     p, limit = problem.n_channels, options.seconds
     known = {(r["kind"], r["split"]): r for r in done if r["problem"] == problem.content_hash}
-    missing = [k for k in KINDS if p <= k[2] and k[:2] not in known]
+    asked = [k for k in KINDS if (k[0] in options.kinds if options.kinds else p <= k[2])]
+    missing = [k for k in asked if k[:2] not in known]
     if not missing:
         return
     some = next(iter(known.values()), None)
     if some is None:
-        best, proven = best_value(problem, options.proof_seconds)
+        best, proven = best_value(problem, options.search_seconds, options.proof_seconds)
     else:
         best, proven = some["best"], some["proven"]
     everything = problem.value(np.ones(p, dtype=bool))
@@ -164,9 +170,9 @@ def _name(row: Row) -> str:
     return str(row["kind"] if row["split"] == "none" else row["split"])
 
 
-def best_value(problem: ChannelSelection, seconds: float) -> tuple[float, bool]:
-    """Best known value and whether it is proven optimal."""
-    local = solve(problem, "local-search", time_limit=LOCAL_SEARCH_SECONDS)
+def best_value(problem: ChannelSelection, search: float, seconds: float) -> tuple[float, bool]:
+    """Best value found in ``search`` seconds, and whether ``seconds`` proved it optimal."""
+    local = solve(problem, "local-search", time_limit=search)
     if problem.n_channels > PROVEN_UP_TO:
         return local.value, False
     proof = solve(problem, "branch-and-bound", time_limit=seconds, start=local.mask, gap=1e-4)
