@@ -48,8 +48,8 @@ WEIGHT_OF_LOWER = 2.0
 """Of the child with the lower bound, beside the other one, in the choice of a branching."""
 BATCH = 8  # nodes bounded in one call
 EVERY = 64  # nodes between two roundings to a mask
-TRIAL_BUDGET = 3e10
-"""Work of the compiled search, one to two seconds, before the root is opened again."""
+TRIAL_BUDGET = 2e9
+"""Work of the compiled search, some tenths of a second, before the root is opened again."""
 MOST_ROWS = 1500
 """Rows of a term beyond which one factorisation outlasts the patience for a time limit."""
 MEMORY_LIMIT = 1 << 28
