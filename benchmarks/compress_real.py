@@ -15,7 +15,8 @@ agree better. Measured on examples that calibrated nothing:
 
 ``--masks`` compares only the choice of channels: for every family, at equal widths and
 on equal statistics, the error of each method's channels after the same refit over ours.
-Rows that the file of results has already are not computed again, so that a stopped run goes on.
+Rows that the file of results has already are not computed again, so that a stopped run goes on;
+with ``--work FOLDER`` it goes on within a row of ours too, from the last finished step.
 What a case needs is said in ``compress_cases.py``; torch-pruning is used where it is installed.
 """
 
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="trained weights, for the case fashion")
     parser.add_argument("--tune", nargs="*", default=[], help="methods to fine-tune for one epoch")
     parser.add_argument("--seconds", type=float, default=120.0, help="time limit of ours")
+    parser.add_argument("--work", type=Path, help="folder for the finished steps of ours")
     parser.add_argument("--masks", action="store_true", help="compare the choice of channels alone")
     parser.add_argument("--json", type=Path, default=RESULTS)
     parser.add_argument("--threads", type=int, default=1)
@@ -103,7 +105,8 @@ def study(
                 continue
             began = time.process_time()
             try:
-                masks, smaller, extra = run(case, budget, method, options.seconds)
+                folder = options.work and options.work / f"{case.name}-{budget.rstrip('%')}"
+                masks, smaller, extra = run(case, budget, method, options.seconds, folder)
             except InputError as error:
                 print(f"{case.name} {budget} {method}: {error}")
                 continue
@@ -117,9 +120,9 @@ def study(
 
 
 def run(
-    case: Case, budget: str, method: str, seconds: float
+    case: Case, budget: str, method: str, seconds: float, folder: Path | None = None
 ) -> tuple[Masks, nn.Module, dict[str, Any]]:
-    """Masks, smaller network, and what only ours knows."""
+    """Masks, smaller network, and what only ours knows; its steps are kept in ``folder``."""
     if method == OURS:
         found = compress(
             case.model,
@@ -128,6 +131,8 @@ def run(
             options=CompressOptions(time_limit=seconds, patches=case.patches),
             groups=case.groups,
             forward=case.forward,
+            out=folder,
+            resume=folder is not None and folder.is_dir(),
         )
         gaps = [family.gap for family in found.families if family.after < family.before]
         extra = {

@@ -65,7 +65,7 @@ def test_rows_of_all_methods_resumed_and_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "rows.json"
-    arguments = ("toy", "--json", out, "--methods", *METHODS, "--tune", "ours")
+    arguments = ("toy", "--json", out, "--methods", *METHODS, "--tune", "ours", "--work", tmp_path)
     run(bench, monkeypatch, *arguments)
     rows: list[dict[str, Any]] = json.loads(out.read_text())["rows"]
     assert [row["method"] for row in rows] == ["dense", *METHODS]
@@ -79,12 +79,17 @@ def test_rows_of_all_methods_resumed_and_shown(
     # Refitted weights know that half of the second layer repeats the other half.
     assert found["ours"]["outputs"] < found["l1"]["outputs"]
     assert found["ours"]["outputs"] < found["taylor"]["outputs"]
-    # A lost row is made again, the others are not.
-    out.write_text(json.dumps({"rows": [row for row in rows if row["method"] != "taylor"]}))
+    # Lost rows are made again, ours from the steps that are kept; the others stay.
+    lost = ("ours", "taylor")
+    out.write_text(json.dumps({"rows": [row for row in rows if row["method"] not in lost]}))
+    masks = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "toy-55").glob("*.npz")}
     run(bench, monkeypatch, *arguments)
     again = {row["method"]: row for row in json.loads(out.read_text())["rows"]}
-    assert again["ours"] == found["ours"]
-    assert again["taylor"]["outputs"] == pytest.approx(found["taylor"]["outputs"], rel=1e-9)
+    assert again["l1"] == found["l1"]
+    for method in lost:
+        assert again[method]["outputs"] == pytest.approx(found[method]["outputs"], rel=1e-9)
+    assert len(masks) == 5
+    assert all((tmp_path / "toy-55" / n).stat().st_mtime_ns == at for n, at in masks.items())
     capsys.readouterr()
     run(bench, monkeypatch, "--table", "--json", out)
     assert "| toy | 55% | osscar-like |" in capsys.readouterr().out
