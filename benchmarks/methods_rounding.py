@@ -2,13 +2,14 @@
 
 What the optimiser's rounding does is taken apart: its widths with the method's
 own choice of channels, its masks with the weights as trained, and its masks with
-refitted weights.
+refitted weights. Seeds that the results have already are not run again.
 
     python benchmarks/methods_rounding.py
 """
 
 import argparse
 import copy
+import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -163,13 +164,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
+    rows = finished(options)
     for seed in range(options.seeds):
+        if any(row["seed"] == seed for row in rows):
+            continue
         study = Study(seed, options.strength)
         print(seed, "before rounding", study.accuracy(study.trained), flush=True)
         rows += measure(study, options.budgets, options.seconds)
         write(rows, options.out, options.strength, options.seconds)
     print(table(rows, options.budgets))
+
+
+def finished(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of an earlier run with the same settings, of seeds that were done with all budgets."""
+    file = options.out / "methods_rounding.json"
+    if not file.is_file():
+        return []
+    old = json.loads(file.read_text())
+    if (old["strength"], old["seconds"]) != (options.strength, options.seconds):
+        return []
+    rows: list[dict[str, Any]] = old["rows"]
+    wanted = set(options.budgets)
+    done = {r["seed"] for r in rows}
+    done = {s for s in done if wanted <= {r["budget"] for r in rows if r["seed"] == s}}
+    return [row for row in rows if row["seed"] in done]
 
 
 def write(rows: Sequence[Mapping[str, Any]], out: Path, strength: float, seconds: float) -> None:

@@ -12,6 +12,7 @@ time-outs keep their gap.
 
 import argparse
 import itertools
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -140,8 +141,12 @@ def solved(
 
 
 def formulations(options: argparse.Namespace, save: Callable[..., None]) -> None:
-    """Nodes and seconds of the formulations where HiGHS and SCIP finish."""
-    rows: list[dict[str, object]] = []
+    """Nodes and seconds of the formulations where HiGHS and SCIP finish; goes on with its file."""
+    rows: list[dict[str, Any]] = []
+    if options.out.is_file():
+        rows = json.loads(options.out.read_text())["rows"]
+    done = {tuple(map(str, (r["widths"], r["samples"], r["seed"], r["solver"], r["formulation"])))
+            for r in rows}  # fmt: skip
     for size in options.sizes:
         width, samples = map(int, size.split("x"))
         for seed in range(1, options.seeds + 1):
@@ -152,6 +157,8 @@ def formulations(options: argparse.Namespace, save: Callable[..., None]) -> None
             start = greedy_masks(task)
             best = solve_network(task, solver="search").value
             for solver, form in itertools.product(("highs", "scip"), FORMULATIONS):
+                if tuple(map(str, ([width, width], samples, seed, solver, form))) in done:
+                    continue
                 row: dict[str, object] = {
                     "widths": [width, width], "samples": samples, "seed": seed,
                     "alive": alive, "max_neurons": alive // 2,
