@@ -16,7 +16,7 @@ __all__ = ["with_certificate"]
 TREE_SLACK = 1e-8
 """What a tree certificate gives away, relative to the energy, for the checker's rounding."""
 
-TREE_CONDITION = 1e9
+TREE_CONDITION = 1e7
 """Largest condition number of G + ridge at which the checker replays trees with confidence."""
 
 REPLAYED = 4000
