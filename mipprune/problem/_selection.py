@@ -238,8 +238,19 @@ class ChannelSelection:
             matrix, vector, constant = problem.binary_quadratic()
             chosen = matrix[np.ix_(y, y)]
             return float(constant + vector[y].sum() + 0.5 * chosen.sum())
-        loss = sum(value_of_weights(term, best_weights(term, y), y) for term in problem.terms)
-        return float(loss + self.prices[y].sum())
+        return problem._value_of(problem.weights(y), y)
+
+    def solved(self, mask: ArrayLike) -> tuple[float, tuple[Floats, ...]]:
+        """:meth:`value` and :meth:`weights` of a mask, from one solve per term if possible."""
+        y = self.checked_mask(mask)
+        weights = self.weights(y)
+        value = self._value_of(weights, y) if self.variant == "refit" else self.value(y)
+        return value, weights
+
+    def _value_of(self, weights: Sequence[Floats], y: NDArray[np.bool_]) -> float:
+        """Objective of refitted weights."""
+        pairs = zip(self.terms, weights, strict=True)
+        return float(sum(value_of_weights(t, w, y) for t, w in pairs) + self.prices[y].sum())
 
     def weights(self, mask: ArrayLike) -> tuple[Floats, ...]:
         """Best weights of each term under ``mask``, float64 (d, m), zero where removed."""

@@ -137,10 +137,10 @@ class Solution:
         """Build a result; value and weights are recomputed from the mask."""
         if mask is not None and not problem.is_feasible(mask):
             raise SolverError(f"{solver} returned a mask that breaks the limits of the problem")
-        value = math.inf if mask is None else problem.value(mask)
+        value, weights = (math.inf, ()) if mask is None else problem.solved(mask)
         return cls(
             mask=None if mask is None else np.asarray(mask, dtype=bool).copy(),
-            weights=() if mask is None else problem.weights(mask),
+            weights=weights,
             value=value,
             bound=bound,
             energy=problem.energy,
