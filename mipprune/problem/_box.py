@@ -12,12 +12,15 @@ TOLERANCE = 1e-12
 MAX_SWEEPS = 20_000
 SWEEPS_PER_CHECK = 8
 
+LEAST_SHARE = 0.01
+"""Part of an eliminated step that must fit into the box; less hints at a singular block."""
+
 
 def boxed_weights(gram: Floats, cross: Floats, limit: Floats, start: Floats) -> Floats:
     """Minimise ``tr(W'GW)/2 - tr(C'W)`` subject to ``|W| <= limit``.
 
     Coordinate descent over rows, all responses at once, finds which weights
-    sit at their bounds; the free ones are then solved exactly, response by
+    sit at their bounds; the free ones then step to their minimum, response by
     response, and a response is finished when its optimality conditions hold.
     The result is feasible, so its loss is an upper bound on the minimum
     whatever the accuracy.
@@ -53,22 +56,49 @@ def boxed_weights(gram: Floats, cross: Floats, limit: Floats, start: Floats) -> 
 
 
 def _polished(gram: Floats, cross: Floats, bound: Floats, weights: Floats) -> Floats:
-    """Solve the free weights of each response exactly where that stays inside the box."""
+    """Step to the minimum over the free weights of each response, as far as the box allows.
+
+    On a singular block the shortest step is taken: a minimiser far away would leave the box.
+    """
     free = np.abs(weights) < bound
     result = weights.copy()
     for column in range(weights.shape[1]):
         rows = free[:, column]
-        fixed = weights[~rows, column]
-        right = cross[rows, column] - gram[np.ix_(rows, ~rows)] @ fixed
-        try:
-            solved = np.linalg.solve(gram[np.ix_(rows, rows)], right)
-        except np.linalg.LinAlgError:
-            continue
-        if np.all(np.abs(solved) <= bound[rows, 0]):
-            result[rows, column] = solved
+        block = gram[np.ix_(rows, rows)]
+        slope = cross[rows, column] - gram[rows] @ weights[:, column]
+        result[rows, column] = _moved(block, slope, weights[rows, column], bound[rows, 0])
     worse = _residuals(gram, cross, bound, result) > _residuals(gram, cross, bound, weights)
+    worse &= _losses(gram, cross, result) >= _losses(gram, cross, weights)
     result[:, worse] = weights[:, worse]
     return result
+
+
+def _moved(block: Floats, slope: Floats, own: Floats, most: Floats) -> Floats:
+    """``own`` plus as much of a step to the minimum as the box has room for."""
+    share = 0.0
+    try:
+        step = np.asarray(np.linalg.solve(block, slope), dtype=np.float64)
+        share = _share(own, step, most)
+    except np.linalg.LinAlgError:
+        pass  # exactly singular: no step by elimination
+    if share <= LEAST_SHARE:
+        floor = len(block) * np.finfo(np.float64).eps
+        step = np.asarray(np.linalg.lstsq(block, slope, rcond=floor)[0], dtype=np.float64)
+        share = _share(own, step, most)
+    return np.clip(own + share * step, -most, most)
+
+
+def _share(own: Floats, step: Floats, most: Floats) -> float:
+    """Part of a step that stays inside ``|w| <= most``, 1 for all of it."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        room = np.where(step == 0, np.inf, (most - np.sign(step) * own) / np.abs(step))
+    return float(min(1.0, room.min(initial=np.inf))) if np.all(np.isfinite(step)) else 0.0
+
+
+def _losses(gram: Floats, cross: Floats, weights: Floats) -> Floats:
+    """Loss per response, without the constant."""
+    losses: Floats = np.sum(weights * (0.5 * (gram @ weights) - cross), axis=0)
+    return losses
 
 
 def _residuals(gram: Floats, cross: Floats, bound: Floats, weights: Floats) -> Floats:
