@@ -23,7 +23,7 @@ ROUNDING = 1e-9
 class SolutionStatus(Enum):
     """What the returned point is."""
 
-    OPTIMAL = "optimal: the bound meets the value within the gap asked for"
+    OPTIMAL = "optimal: the bound meets the value within the gap asked for, up to rounding"
     FEASIBLE = "feasible: the mask meets every limit, optimality is not proven"
     INFEASIBLE = "infeasible: it is proven that no mask meets the limits"
     NONE = "no mask found"
