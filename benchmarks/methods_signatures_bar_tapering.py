@@ -153,6 +153,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
     seeds = {}
     for seed in range(options.seeds):
         seeds[seed] = measure(Study(seed, options.epochs, options.tune))
