@@ -111,12 +111,14 @@ def choose_widths(
     if choice is None:
         raise NoSolutionError("no widths meet all budgets together; raise one of them")
     value = sum(float(curve.values[i]) for curve, i in zip(given, choice, strict=True))
-    bound = scale * bound - TOLERANCE * scale
+    # A program that ended before its first bound: each family at its best width.
+    bound = max(scale * bound - TOLERANCE * scale, sum(float(c.values.min()) for c in given))
     lower = build_width_program(curves, costs, resources, use_bounds=True)
     _start(lower, choice)
     left = None if time_limit is None else max(time_limit - (time.monotonic() - began), 0.5)
     _, error_bound = _run(lower, left, gap, True, False)
     error_bound = scale * error_bound - TOLERANCE * scale
+    error_bound = max(error_bound, sum(float(c.bounds.min()) for c in given))
     return WidthSolution(
         counts={c.family: int(c.counts[i]) for c, i in zip(curves, choice, strict=True)},
         value=value,

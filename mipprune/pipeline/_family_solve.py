@@ -1,5 +1,6 @@
 """The mask of one family: solved where that is affordable, searched and bounded elsewhere."""
 
+import math
 import time
 from dataclasses import replace
 
@@ -25,7 +26,23 @@ def solve_family(
     limit: float | None,
     settings: CompressOptions,
 ) -> Solution:
-    """Branch and bound where it is affordable, else local search with a relaxation's bound."""
+    """Branch and bound where it is affordable, else local search with a relaxation's bound.
+
+    The bound is finite wherever there is a mask: where time left none, it is 0, below
+    which no error is, or the error of the mask if that keeps everything.
+    """
+    found = _solved(problem, start, limit, settings)
+    if math.isfinite(found.bound) or found.mask is None:
+        return found
+    return replace(found, bound=found.value if found.mask.all() else min(0.0, found.value))
+
+
+def _solved(
+    problem: ChannelSelection,
+    start: NDArray[np.bool_],
+    limit: float | None,
+    settings: CompressOptions,
+) -> Solution:
     from mipprune.relaxation import bounds_of_keeps, relax
     from mipprune.solvers import solve
 

@@ -10,6 +10,7 @@ from torch import nn
 from mipprune.errors import BudgetError
 from mipprune.formulation.widths import WidthCurve, resource_costs
 from mipprune.graph import Budgets, ChannelGroups, channel_groups
+from mipprune.solvers import widths
 from mipprune.solvers.widths import choose_widths
 
 
@@ -88,6 +89,19 @@ def test_agrees_with_every_combination(
     assert solution.error_bound == pytest.approx(bound, abs=1e-5)
     for resource in resources:
         assert solution.costs[resource.name] <= resource.limit
+
+
+def test_bounds_are_finite_where_there_was_no_time(
+    groups: ChannelGroups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves = random_curves(groups, np.random.default_rng(0))
+    resources = Budgets.parse({"macs": "45%"}).resolve(groups)
+    best = choose_widths(groups, curves, resources).value
+    monkeypatch.setattr(widths, "_run", lambda *arguments: (None, -np.inf))
+    solution = choose_widths(groups, curves, resources)
+    assert np.isfinite(solution.error_bound)
+    assert solution.error_bound <= solution.bound <= best <= solution.value
+    assert not solution.proven
 
 
 def test_families_without_a_curve_stay_whole(groups: ChannelGroups) -> None:
