@@ -37,7 +37,7 @@ import numpy as np  # noqa: E402  # the thread counts above must be set first
 
 from mipprune._support.files import atomic_path, write_json  # noqa: E402  # as above
 from mipprune._support.provenance import provenance  # noqa: E402  # as above
-from mipprune.errors import SolverError  # noqa: E402
+from mipprune.errors import SolverError  # noqa: E402  # as above
 from mipprune.problem import ChannelSelection, Termination  # noqa: E402  # as above
 from mipprune.solvers import methods_for, solve  # noqa: E402  # as above
 

@@ -31,12 +31,12 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
 
 import numpy as np  # noqa: E402  # thread counts come first
 
-from mipprune._support.files import write_json  # noqa: E402
-from mipprune._support.provenance import provenance  # noqa: E402
-from mipprune.errors import SolverError  # noqa: E402
-from mipprune.problem import ChannelSelection, Solution, SolutionStatus, Termination  # noqa: E402
-from mipprune.solvers import methods_for, solve  # noqa: E402
-from mipprune.solvers._external import MARGIN  # noqa: E402
+from mipprune._support.files import write_json  # noqa: E402  # as above
+from mipprune._support.provenance import provenance  # noqa: E402  # as above
+from mipprune.errors import SolverError  # noqa: E402  # as above
+from mipprune.problem import ChannelSelection, Solution, SolutionStatus, Termination  # noqa: E402  # as above
+from mipprune.solvers import methods_for, solve  # noqa: E402  # as above
+from mipprune.solvers._external import MARGIN  # noqa: E402  # as above
 
 Row = dict[str, Any]
 
